@@ -1,0 +1,46 @@
+"""App Engine's Channel API in your tests."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_channelstub import apiproxy_errors, channel
+    from pytest_channelstub.client import ChannelClient
+    from pytest_channelstub.clock import FakeClock
+    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub.tokens import InvalidTokenError, TokenTimedOutError
+
+_HOMES = {
+    "ChannelClient": "client",
+    "ChannelServiceStub": "stub",
+    "FakeClock": "clock",
+    "InvalidTokenError": "tokens",
+    "TokenTimedOutError": "tokens",
+}
+_MODULES = ("apiproxy_errors", "channel")
+
+__all__ = [
+    "ChannelClient",
+    "ChannelServiceStub",
+    "FakeClock",
+    "InvalidTokenError",
+    "TokenTimedOutError",
+    "apiproxy_errors",
+    "channel",
+]
+
+
+def __getattr__(name: str) -> object:
+    # pytest imports this package at its start, for plugin.py: the rest loads when asked for.
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,82 @@
+"""The stubs that live in a pytest run: built, reset between tests, ended."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_channelstub.clock import DEFAULT_START, FakeClock, Moment
+from pytest_channelstub.stub import ChannelServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_channelstub._options import FailingCalls
+
+
+class Keeper:
+    """Knows every stub that the plugin has built and that is still alive.
+
+    Attributes:
+        alive: The stubs, oldest first, and for each how long its timeline was when the
+            current test began.
+    """
+
+    def __init__(self) -> None:
+        self.alive: dict[ChannelServiceStub, int] = {}
+        self._failing: tuple[FailingCalls, ...] = ()
+
+    def build(
+        self,
+        *,
+        start: Moment | None = None,
+        clock: str | FakeClock = "fake",
+        seed: int | str | None = None,
+        app: Callable[..., Any] | None = None,
+    ) -> ChannelServiceStub:
+        """Build a stub and keep it until it is closed."""
+        stub = ChannelServiceStub(time_func=_clock(clock, start).time)
+        if seed is not None:
+            stub.seed = seed
+        stub.app = app
+        self.alive[stub] = 0
+        stub.failing = self._failing
+        stub.closing.append(functools.partial(self.alive.pop, stub, None))
+        if clock == "freeze":
+            stub.closing.append(stub.clock.thaw)  # type: ignore[attr-defined]
+            stub.clock.freeze()  # type: ignore[attr-defined]
+        return stub
+
+    def begin_test(self, what: str) -> None:
+        """Reset the stubs that are alive before a test."""
+        for stub in self.alive:
+            stub.reset(what)
+            self.alive[stub] = len(stub.timeline)
+
+    def fail_calls(self, failing: tuple[FailingCalls, ...]) -> None:
+        """Have calls fail, on the stubs that are alive and on those built later."""
+        self._failing = failing
+        for stub in self.alive:
+            stub.failing = failing
+
+    def end_test(self) -> None:
+        """Undo what `fail_calls` has set."""
+        if self._failing:
+            self.fail_calls(())
+
+    def close(self) -> None:
+        """Close every stub that is still alive, the newest first."""
+        while self.alive:
+            next(reversed(self.alive)).close()
+
+
+def _clock(clock: str | FakeClock, start: Moment | None) -> FakeClock:
+    if isinstance(clock, FakeClock):
+        return clock
+    if clock == "fake":
+        return FakeClock(DEFAULT_START if start is None else start)
+    from pytest_channelstub.process_clock import FrozenClock, SystemClock  # noqa: PLC0415
+
+    if clock == "system":
+        return SystemClock()
+    return FrozenClock(DEFAULT_START if start is None else start)

@@ -1,0 +1,255 @@
+"""What a test can ask for, and where it was asked: marker, command line, ini file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_channelstub.clock import Moment
+
+CLOCKS = ("fake", "freeze", "system")
+STRICTNESS = ("dropped", "unread")
+SCOPES = ("function", "class", "module", "package", "session")
+RESETS = ("queues", "all", "nothing")
+APPENGINE = ("auto", "always", "never")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a stub is built with, and what is asked of its test.
+
+    Attributes:
+        start: The clock's start; None for the default.
+        clock: `fake`, `freeze` or `system`.
+        seed: Of the tokens' random part; None to derive it from the test's name.
+        strict: Which messages a passing test must not leave: `dropped`, `unread`.
+    """
+
+    start: Moment | None = None
+    clock: str = "fake"
+    seed: int | str | None = None
+    strict: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FailingCalls:
+    """What a `channel_error` marker asks for.
+
+    Attributes:
+        error: The exception, or a code of `ChannelServiceError`.
+        call: The only call that fails; None for all.
+        rate: The chance, from 0 to 1.
+    """
+
+    error: Any
+    call: str | None = None
+    rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What holds for the whole run.
+
+    Attributes:
+        settings: What a test gets that asks for nothing itself.
+        scope: Of `channel_stub`.
+        reset: What is reset before each test.
+        appengine: Whether the SDK's names are served.
+        told: What is not at its default, and where it was set, for pytest's header.
+    """
+
+    settings: Settings
+    scope: str
+    reset: str
+    appengine: str
+    told: tuple[str, ...] = ()
+
+
+_Parser = Callable[[Any], Any]
+
+
+def parse_start(value: Any) -> Moment:
+    """A start: whatever `FakeClock` takes."""
+    from pytest_channelstub.clock import nanoseconds  # noqa: PLC0415 (pytest's start is quick)
+
+    nanoseconds(value)
+    return value  # type: ignore[no-any-return]  # what is no Moment was refused above
+
+
+def parse_seed(value: Any) -> int | str:
+    """A seed: a whole number or a string."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise _refused(value, "a whole number or a string")
+    return value
+
+
+def parse_strict(value: Any) -> frozenset[str]:
+    """A strictness: `dropped`, `unread`, both, or nothing."""
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(names, Iterable) or not {*names} <= {*STRICTNESS}:
+        raise _refused(value, "'dropped', 'unread' or both; '' for neither")
+    return frozenset(names)
+
+
+def one_of(choices: tuple[str, ...]) -> _Parser:
+    """A parser that takes one of `choices`."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _refused(value, ", ".join(map(repr, choices)))
+        return value
+
+    return parse
+
+
+_PARSERS: dict[str, _Parser] = {
+    "start": parse_start,
+    "clock": one_of(CLOCKS),
+    "seed": parse_seed,
+    "strict": parse_strict,
+}
+_RUN_PARSERS: dict[str, _Parser] = {
+    "scope": one_of(SCOPES),
+    "reset": one_of(RESETS),
+    "appengine": one_of(APPENGINE),
+}
+_RUN_DEFAULTS = {"scope": "function", "reset": "queues", "appengine": "auto"}
+
+
+def of_run(config: pytest.Config) -> RunSettings:
+    """What the command line and the ini file ask for.
+
+    Raises:
+        pytest.UsageError: A value is none of the allowed ones.
+    """
+    told: list[str] = []
+    chosen: dict[str, Any] = {}
+    for name, parse in {**_PARSERS, **_RUN_PARSERS}.items():
+        value, source = _given(config, name)
+        if source is not None:
+            try:
+                chosen[name] = parse(value)
+            except (TypeError, ValueError) as error:
+                message = f"{source}: {error}"
+                raise pytest.UsageError(message) from None
+            told.append(f"{name}={value} (from {source})")
+    run = {name: chosen.pop(name, default) for name, default in _RUN_DEFAULTS.items()}
+    return RunSettings(Settings(**chosen), told=tuple(told), **run)
+
+
+def of_node(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
+    """What the `channel_stub` markers of a node ask for, the nearest first.
+
+    Raises:
+        pytest.fail.Exception: A keyword or a value is none of the allowed ones.
+    """
+    chosen: dict[str, Any] = {}
+    for marker in node.iter_markers("channel_stub"):
+        for name, value in _checked(marker, _stub_marker, node.nodeid).items():
+            if name not in chosen:
+                chosen[name] = _parsed(_PARSERS[name], value, f"channel_stub({name}=", node.nodeid)
+    return replace(base, **chosen) if chosen else base
+
+
+def reset_of(item: pytest.Item, default: str) -> str:
+    """What is to be reset before a test."""
+    marker = item.get_closest_marker("channel_reset")
+    if marker is None:
+        return default
+    what = _checked(marker, _reset_marker, item.nodeid)["what"]
+    return str(_parsed(_RUN_PARSERS["reset"], what, "channel_reset(", item.nodeid))
+
+
+def errors_of(item: pytest.Item) -> tuple[FailingCalls, ...]:
+    """What the `channel_error` markers of a test ask for, the nearest first."""
+    return tuple(
+        _parsed(
+            _parse_failing,
+            FailingCalls(**_checked(marker, _error_marker, item.nodeid)),
+            "channel_error(",
+            item.nodeid,
+        )
+        for marker in item.iter_markers("channel_error")
+    )
+
+
+def built_too_early(item: pytest.Item, scope: type[pytest.Collector] | type) -> str | None:
+    """The first of `start`, `clock`, `seed` that a test asks of a stub older than itself."""
+    for node in reversed(item.listchain()):
+        if isinstance(node, scope):
+            return None
+        for marker in node.own_markers:
+            if marker.name == "channel_stub":
+                for name in ("start", "clock", "seed"):
+                    if name in marker.kwargs:
+                        return name
+    return None
+
+
+def _given(config: pytest.Config, name: str) -> tuple[Any, str | None]:
+    option = config.getoption(f"channelstub_{name}", None)
+    if option is not None:
+        return option, f"--channelstub-{name}"
+    value = config.getini(f"channelstub_{name}")
+    return (value, f"ini channelstub_{name}") if value else (None, None)
+
+
+# The markers' signatures. They are never called: what a marker was given is bound to them.
+def _stub_marker(*, start: Any, clock: Any, seed: Any, strict: Any) -> None: ...
+
+
+def _reset_marker(what: Any) -> None: ...
+
+
+def _error_marker(error: Any, call: Any = None, rate: Any = 1.0) -> None: ...
+
+
+def _checked(marker: pytest.Mark, taker: Callable[..., None], nodeid: str) -> dict[str, Any]:
+    signature = inspect.signature(taker)
+    bind = signature.bind_partial if taker is _stub_marker else signature.bind
+    try:
+        return dict(bind(*marker.args, **marker.kwargs).arguments)
+    except TypeError as error:
+        told = str(error)
+    takes = ", ".join(signature.parameters)
+    pytest.fail(f"{nodeid}: @pytest.mark.{marker.name}: {told}; it takes {takes}", pytrace=False)
+
+
+def _parsed(parse: _Parser, value: Any, where: str, nodeid: str) -> Any:
+    try:
+        return parse(value)
+    except (TypeError, ValueError) as error:
+        told = str(error)
+    pytest.fail(f"{nodeid}: @pytest.mark.{where}...): {told}", pytrace=False)
+
+
+def _parse_failing(failing: FailingCalls) -> FailingCalls:
+    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (pytest's start is quick)
+    from pytest_channelstub.channel_service_pb import ChannelServiceError  # noqa: PLC0415
+
+    error = failing.error
+    if isinstance(error, int) and ChannelServiceError.ErrorCode_Name(error):
+        error = apiproxy_errors.ApplicationError(error)
+    if not isinstance(error, apiproxy_errors.Error):
+        raise _refused(
+            failing.error, "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
+        )
+    if failing.call not in (None, "CreateChannel", "SendChannelMessage"):
+        raise _refused(failing.call, "call='CreateChannel', 'SendChannelMessage' or None")
+    if isinstance(failing.rate, bool) or not isinstance(failing.rate, (int, float)):
+        raise _refused(failing.rate, "rate= a number from 0 to 1")
+    if not 0 <= failing.rate <= 1:
+        raise _refused(failing.rate, "rate= a number from 0 to 1")
+    return replace(failing, error=error)
+
+
+def _refused(value: Any, allowed: str) -> ValueError:
+    return ValueError(f"{value!r} is not allowed here: pass {allowed}")
+
+
+STUB_OPTIONS = tuple(field.name for field in fields(Settings))

@@ -1,0 +1,149 @@
+"""ChannelClient: a page that listens, without a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from pytest_channelstub.stub import ChannelServiceStub
+
+
+class ChannelClient:
+    """Connects with a token, and reads what comes, as a page does.
+
+    Example:
+        >>> alice = ChannelClient(stub, channel.create_channel("alice"))
+        >>> channel.send_message("alice", "hello")
+        >>> alice.receive()
+        'hello'
+
+    Args:
+        stub: The service.
+        token: What `create_channel` returned.
+        keep_alive: Whether the connection is refreshed as time goes by, as an open page
+            does, until the token ends. Without, it is gone after two seconds in which the
+            client does not poll, as the SDK's stub has it.
+
+    Raises:
+        InvalidTokenError: It is not a token.
+        TokenTimedOutError: Its time is over.
+
+    Attributes:
+        token: As given.
+        client_id: Whose token it is.
+        received: All messages read so far.
+    """
+
+    def __init__(self, stub: ChannelServiceStub, token: str, *, keep_alive: bool = False) -> None:
+        self.token = token
+        self.client_id = stub.validate_token_and_extract_client_id(token)
+        self.received: list[str] = []
+        self._stub = stub
+        self._closed = False
+        self._hold = contextlib.ExitStack()
+        if keep_alive:
+            self._hold.enter_context(stub.hold(self.client_id, token))
+        stub.connect_channel(token)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self.connected else "disconnected"
+        counts = f"{len(self.messages)} pending, {len(self.received)} received"
+        return f"<ChannelClient {self.client_id!r}, {state}, {counts}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is connected now."""
+        return not self._closed and self._stub.is_connected(self.client_id)
+
+    @property
+    def messages(self) -> list[str]:
+        """The messages that wait to be read; none while not connected."""
+        return [] if self._closed else list(self._stub.pending(self.client_id) or ())
+
+    def poll(self) -> str | None:
+        """Take the first message, and keep the connection alive, as a page's poll does.
+
+        A client that was disconnected is connected by it again.
+
+        Returns:
+            The message; None where there is none.
+
+        Raises:
+            TokenTimedOutError: The token's time is over.
+            RuntimeError: The client was closed.
+        """
+        if self._closed:
+            message = f"the client of {self.client_id!r} is closed: open another to read on"
+            raise RuntimeError(message)
+        message_or_none = self._stub.read_message(self.token)
+        if message_or_none is not None:
+            self.received.append(message_or_none)
+        return message_or_none
+
+    def receive(self) -> str:
+        """The next message.
+
+        Raises:
+            AssertionError: There is none; its text says why.
+        """
+        __tracebackhide__ = True
+        message = self.poll() if self.connected else None
+        if message is None:
+            raise AssertionError(self._why_nothing())
+        return message
+
+    def receive_json(self) -> Any:
+        """The next message, read as JSON.
+
+        Raises:
+            AssertionError: There is none, or it is not JSON. One that is not JSON has
+                been read all the same, and stands last in `received`.
+        """
+        __tracebackhide__ = True
+        message = self.receive()
+        try:
+            return json.loads(message)
+        except ValueError as error:
+            text = f"{self.client_id!r} received {message!r:.200}, which is not JSON: {error}"
+            raise AssertionError(text) from None
+
+    def receive_all(self) -> list[str]:
+        """All messages that wait, oldest first; none while not connected."""
+        messages: list[str] = []
+        while self.messages and (message := self.poll()) is not None:
+            messages.append(message)
+        return messages
+
+    def close(self) -> None:
+        """Leave, as a page does when it is closed; the app is told at once.
+
+        A client that is not connected any more, or was closed before, tells nobody.
+        """
+        if self._closed:
+            return
+        connected = self.connected
+        self._closed = True
+        self._hold.close()
+        if connected:
+            self._stub.disconnect(self.client_id)
+
+    def _why_nothing(self) -> str:
+        state = "is connected" if self.connected else "is not connected"
+        return f"no message for {self.client_id!r}, who {state}"

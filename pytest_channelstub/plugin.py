@@ -1,0 +1,254 @@
+"""pytest's side of the house: options, markers, fixtures, reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_channelstub import _options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from pytest_channelstub._keeper import Keeper
+    from pytest_channelstub.client import ChannelClient
+    from pytest_channelstub.clock import FakeClock, Moment
+    from pytest_channelstub.stub import ChannelServiceStub
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the plugin knows of a pytest run.
+
+    Attributes:
+        options: What holds for the whole run.
+        settings: What the current test asks for.
+        item: The current test.
+        begun: Whether what outlives it has been reset for it.
+        keeper: The stubs; None until the first is built.
+    """
+
+    options: _options.RunSettings
+    settings: _options.Settings
+    item: pytest.Item | None = None
+    begun: bool = False
+    keeper: Keeper | None = None
+
+
+_RUN = pytest.StashKey[_Run]()
+
+_NODES = {
+    "class": pytest.Class,
+    "module": pytest.Module,
+    "package": pytest.Package,
+    "session": pytest.Session,
+}
+_MARKERS = {
+    "channel_stub(*, start, clock, seed, strict)": "build this test's stub with a start of its "
+    "clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', 'system'), a seed "
+    "of its tokens, and fail a passing test that leaves messages 'dropped' or 'unread'",
+    "channel_reset(what)": "reset 'queues', 'all' or 'nothing' before each test, on the stubs "
+    "that outlive a test",
+    "channel_error(error, call=None, rate=1.0)": "have calls fail during this test, as after "
+    "SetError: with an apiproxy_errors.Error or a code of ChannelServiceError",
+}
+_INI = {
+    "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
+    "(default: 2020-01-01T00:00:00Z)",
+    "clock": "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the "
+    "whole process at it; 'system': what time.time() says",
+    "seed": "seed of the random part of tokens (default: derived from the test's node id)",
+    "strict": "fail a passing test that leaves messages 'dropped', 'unread' or both",
+    "scope": "scope of channel_stub: function (default), class, module, package, session",
+    "reset": "what is reset before each test on stubs that outlive it: queues (default), all, "
+    "nothing",
+    "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
+    "installed), always, never",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the command line and of the ini file."""
+    group = parser.getgroup("channelstub", "App Engine's Channel API")
+    group.addoption("--channelstub-clock", metavar="CLOCK", help=_INI["clock"])
+    group.addoption("--channelstub-strict", metavar="WHAT", help=_INI["strict"])
+    for name, told in _INI.items():
+        parser.addini(f"channelstub_{name}", told, default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and refuse a bad setting before anything is collected."""
+    for signature, told in _MARKERS.items():
+        config.addinivalue_line("markers", f"{signature}: {told}")
+    options = _options.of_run(config)
+    config.stash[_RUN] = _Run(options, options.settings)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the stubs that nobody has closed."""
+    run = config.stash.get(_RUN, None)
+    if run is not None and run.keeper is not None:
+        run.keeper.close()
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Tell what is not at its default, and where it was set."""
+    told = config.stash[_RUN].options.told
+    return f"channelstub: {', '.join(told)}" if told else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check the test's markers before anything is built for it."""
+    run = item.config.stash[_RUN]
+    run.item, run.begun, run.settings = item, False, run.options.settings
+    if any(marker.name.startswith("channel_") for marker in item.iter_markers()):
+        run.settings = _options.of_node(item, run.options.settings)
+        _options.reset_of(item, run.options.reset)
+        _options.errors_of(item)
+        _refuse_late_wishes(item, run.options.scope)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:
+    """Reset what outlives the test when its own fixtures begin: wider ones are there by then."""
+    if fixturedef.scope == "function":
+        run = request.config.stash[_RUN]
+        if not run.begun:
+            _begin(run)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Reset what outlives a test that has no fixtures of its own."""
+    run = item.config.stash[_RUN]
+    if not run.begun:
+        _begin(run)
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Undo what was set for the time of the test."""
+    keeper = item.config.stash[_RUN].keeper
+    if keeper is not None:
+        keeper.end_test()
+
+
+@pytest.fixture(scope="session")
+def channel_app() -> Callable[..., Any] | None:
+    """The app's WSGI callable, which is told of clients that come and go: override it.
+
+    Example: `return my_app.wsgi_app`. None, as here, for no app.
+    """
+    return None
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (pytest passes it)
+    return config.stash[_RUN].options.scope
+
+
+@pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
+def channel_stub(
+    request: pytest.FixtureRequest, channel_app: Callable[..., Any] | None
+) -> Iterator[ChannelServiceStub]:
+    """The Channel API's stub: a ChannelServiceStub on a clock that the test moves.
+
+    Example: `channel_stub.get_channel_messages(token) == ["hello"]`.
+    """
+    node, run = request.node, request.config.stash[_RUN]
+    settings = run.settings if node is run.item else _options.of_node(node, run.options.settings)
+    stub = _keeper(run).build(
+        start=settings.start,
+        clock=settings.clock,
+        seed=node.nodeid if settings.seed is None else settings.seed,
+        app=channel_app,
+    )
+    yield stub
+    stub.close()
+
+
+@pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
+def channel_clock(channel_stub: ChannelServiceStub) -> FakeClock:
+    """The stub's clock: `channel_clock.advance(hours=2)` fires what falls due on the way."""
+    return channel_stub.clock
+
+
+@pytest.fixture
+def channel_client(channel_stub: ChannelServiceStub) -> Callable[..., ChannelClient]:
+    """A function that connects a page: `channel_client("alice")` gives a ChannelClient.
+
+    `channel_client(client_id, duration_minutes=None, keep_alive=False)`: the token lasts
+    `duration_minutes` (120 by default); `keep_alive` refreshes the connection as time goes by.
+    """
+    from pytest_channelstub import channel  # noqa: PLC0415 (when first asked for)
+    from pytest_channelstub.client import ChannelClient  # noqa: PLC0415
+
+    def connect(
+        client_id: str, duration_minutes: int | None = None, keep_alive: bool = False
+    ) -> ChannelClient:
+        token = channel.create_channel_on(channel_stub, client_id, duration_minutes)
+        return ChannelClient(channel_stub, token, keep_alive=keep_alive)
+
+    return connect
+
+
+@pytest.fixture(scope="session")
+def make_channel_stub(pytestconfig: pytest.Config) -> Callable[..., ChannelServiceStub]:
+    """A function that builds a stub, for fixtures of one's own at any scope.
+
+    `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
+    ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. A stub that
+    is never closed ends with the session.
+    """
+    run = pytestconfig.stash[_RUN]
+    base = run.options.settings
+
+    def make(
+        *,
+        start: Moment | None = base.start,
+        clock: str | FakeClock = base.clock,
+        seed: int | str | None = base.seed,
+        app: Callable[..., Any] | None = None,
+    ) -> ChannelServiceStub:
+        if isinstance(clock, str):
+            _options.one_of(_options.CLOCKS)(clock)
+        return _keeper(run).build(start=start, clock=clock, seed=seed, app=app)
+
+    return make
+
+
+def _keeper(run: _Run) -> Keeper:
+    if run.keeper is None:
+        from pytest_channelstub._keeper import Keeper  # noqa: PLC0415 (when first asked for)
+
+        run.keeper = Keeper()
+        _tell_errors(run, run.keeper)
+    return run.keeper
+
+
+def _begin(run: _Run) -> None:
+    """Once a test: reset what outlives it, and have calls fail as the test asks."""
+    run.begun = True
+    if run.keeper is not None and run.item is not None:
+        run.keeper.begin_test(_options.reset_of(run.item, run.options.reset))
+        _tell_errors(run, run.keeper)
+
+
+def _tell_errors(run: _Run, keeper: Keeper) -> None:
+    if run.item is not None:
+        keeper.fail_calls(_options.errors_of(run.item))
+
+
+def _refuse_late_wishes(item: pytest.Item, scope: str) -> None:
+    if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
+        return
+    late = _options.built_too_early(item, _NODES[scope])
+    if late is not None:
+        message = (
+            f"{item.nodeid}: @pytest.mark.channel_stub({late}=...) comes too late: the stub is "
+            f"built once for the {scope}; mark the {scope}, or use channelstub_scope=function"
+        )
+        pytest.fail(message, pytrace=False)

@@ -1,0 +1,157 @@
+"""What happened to a stub, in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import overload
+
+Row = tuple[float, str, str | None, str | None, str | None, object]
+"""An event as it is kept: time, kind, client id, token, message, and what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        at: When, in seconds since the epoch.
+        kind: `create`, `connect`, `refresh`, `poll`, `send`, `drop`, `read`, `clear`,
+            `close`, `disconnect`, `timeout`, `request`, `error`, `reject` or `reset`.
+        client_id: Whose event it is; for a message, the address as it was sent to.
+        token: The token that was made or used, where there was one.
+        message: The message; for a request to the app, its path.
+        outcome: What came of it, in a few words; often empty.
+    """
+
+    at: float
+    kind: str
+    client_id: str | None = None
+    token: str | None = None
+    message: str | None = None
+    outcome: str = ""
+
+    def __repr__(self) -> str:
+        told = (self.client_id, self.token, self.message, self.outcome)
+        return f"<Event {self.kind} at {self.at}: {', '.join(repr(part) for part in told if part)}>"
+
+
+class Timeline(Sequence[Event]):
+    """The events of one stub, in the order in which they happened.
+
+    Recording keeps a tuple; events are made of them when they are read.
+
+    Example:
+        >>> stub.timeline.of("alice", kind="drop")
+
+    Attributes:
+        start: The time at which the stub began, in seconds since the epoch.
+        expected: Indexes of the messages that an assertion has named.
+    """
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.expected: set[int] = set()
+        self._rows: list[Row] = []
+        self._watchers: dict[str | None, list[threading.Event]] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Timeline of {len(self._rows)} events>"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Event, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
+        if isinstance(index, slice):
+            return tuple(_event(row) for row in self._rows[index])
+        return _event(self._rows[index])
+
+    def __iter__(self) -> Iterator[Event]:
+        return (_event(row) for row in self._rows.copy())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (Timeline, list, tuple)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it grows, and compares by what it holds
+
+    def of(self, client_id: str | None = None, *, kind: str | None = None) -> tuple[Event, ...]:
+        """The events of one client, of one kind, or both.
+
+        Args:
+            client_id: Whose; None for everybody's.
+            kind: Which; None for every kind.
+        """
+        return tuple(
+            _event(row)
+            for row in self._rows.copy()
+            if (client_id is None or row[2] == client_id) and (kind is None or row[1] == kind)
+        )
+
+    def record(self, row: Row) -> None:
+        """Add an event, and wake who waits for it."""
+        self._rows.append(row)
+        if self._watchers:
+            self._wake(row[2])
+
+    def expect(self, index: int) -> None:
+        """Count the message of event `index` as one the test knows of."""
+        self.expected.add(index)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rows.clear()
+        self.expected.clear()
+
+    @contextmanager
+    def watch(self, client_id: str | None = None) -> Iterator[threading.Event]:
+        """Hand out a flag that is set at each event of a client (None: at every event)."""
+        flag = threading.Event()
+        with self._lock:
+            self._watchers.setdefault(client_id, []).append(flag)
+        try:
+            yield flag
+        finally:
+            with self._lock:
+                flags = self._watchers[client_id]
+                flags.remove(flag)
+                if not flags:
+                    del self._watchers[client_id]
+
+    def wake(self) -> None:
+        """Set every flag that `watch` has handed out."""
+        with self._lock:
+            for flags in self._watchers.values():
+                for flag in flags:
+                    flag.set()
+
+    def _wake(self, client_id: str | None) -> None:
+        with self._lock:
+            for flag in self._watchers.get(None, ()):
+                flag.set()
+            if client_id is not None:
+                for flag in self._watchers.get(client_id, ()):
+                    flag.set()
+
+
+def _event(row: Row) -> Event:
+    at, kind, client_id, token, message, outcome = row
+    return Event(at, kind, client_id, token, message, _told(kind, outcome))
+
+
+def _told(kind: str, outcome: object) -> str:
+    if kind == "create":
+        return f"valid until {outcome}"
+    if isinstance(outcome, int):
+        return f"{outcome} message{'' if outcome == 1 else 's'}"
+    return str(outcome)

@@ -1,0 +1,37 @@
+"""What a test gets that asks for the plugin's fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_channelstub import TokenTimedOutError, channel
+
+
+def test_a_token_is_refused_once_the_clock_has_passed_its_end(
+    channel_stub, channel_clock, channel_client
+):
+    alice = channel_client("alice", keep_alive=True)
+    channel.send_message("alice", "hello")
+
+    assert alice.messages == ["hello"]
+
+    channel_clock.advance(hours=2, seconds=1)
+
+    with pytest.raises(TokenTimedOutError, match="valid until"):
+        channel_stub.connect_channel(alice.token)
+
+
+def test_a_client_that_is_kept_alive_times_out_two_seconds_after_its_token(
+    channel_clock, channel_client
+):
+    alice = channel_client("alice", duration_minutes=1, keep_alive=True)
+
+    channel_clock.advance(62.75)
+    assert alice.connected
+
+    channel_clock.advance(0.25)
+    assert not alice.connected
+
+
+def test_the_clock_is_the_stubs_own(channel_stub, channel_clock):
+    assert channel_clock is channel_stub.clock
