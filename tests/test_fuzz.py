@@ -1,0 +1,162 @@
+"""Hostile values everywhere: only the documented errors ever come out."""
+
+from __future__ import annotations
+
+import random
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_channelstub import InvalidTokenError, TokenTimedOutError, channel
+
+MUTATED_TOKENS = 100_000
+# No examples are kept on disk, and each run tries the same ones: a red run is never chance.
+plainly = settings(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+surrogates_too = st.text(st.characters(codec=None), max_size=300)
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.binary(),
+    surrogates_too,
+    st.lists(st.integers()),
+    st.dictionaries(st.text(), st.none()),
+    st.builds(object),
+)
+
+RAISING = (
+    "validate_token_and_extract_client_id",
+    "connect_channel",
+    "connect_and_pop_first_message",
+)
+FORGIVING = (
+    "client_id_from_token",
+    "get_channel_messages",
+    "has_channel_messages",
+    "pop_first_message",
+    "clear_channel_messages",
+)
+ODD_PIECES = ("-", "--", "²", "٣", "\ud800", "\x00", "9" * 50, "", " ", "+1", "é", "channel", "-1-")
+
+
+# What a forger or a bad proxy might do: each takes a token, a place in it, and chance.
+MUTATIONS = (
+    lambda token, at, chance: token[:at] + chr(chance.randrange(0x11000)) + token[at + 1 :],
+    lambda token, at, chance: token[:at] + chance.choice(ODD_PIECES) + token[at:],
+    lambda token, at, chance: token[:at] + token[at + chance.randint(1, 9) :],
+    lambda token, at, _: token[:at],
+    lambda token, at, _: token[at:],
+    lambda token, *_: token.swapcase(),
+    lambda token, *_: token * 2,
+    lambda token, *_: token[::-1],
+    lambda token, _, chance: "-".join(chance.sample(pieces := token.split("-"), len(pieces))),
+)
+
+
+def mutated(chance, token):
+    for _ in range(chance.randint(1, 3)):
+        token = chance.choice(MUTATIONS)(token, chance.randrange(len(token) + 1), chance)
+    return token
+
+
+def test_100_000_mutated_tokens_raise_nothing_but_the_two_token_errors(channel_stub):
+    chance = random.Random("tokens")
+    tokens = [
+        channel.create_channel(client_id, minutes)
+        for client_id in ("alice", "a-b-c", "日本語", "x" * 256, " ")
+        for minutes in (1, 1440)
+    ]
+    channel_stub.clock.advance(minutes=2)
+    refused = 0
+    for number in range(MUTATED_TOKENS):
+        token = mutated(chance, chance.choice(tokens))
+        try:
+            getattr(channel_stub, RAISING[number % 3])(token)
+        except (InvalidTokenError, TokenTimedOutError):
+            refused += 1
+            assert channel_stub.client_id_from_token(token) is None
+        for forgiving in FORGIVING:
+            getattr(channel_stub, forgiving)(token)
+    assert refused > MUTATED_TOKENS * 0.99
+
+
+@plainly
+@given(token=anything)
+def test_whatever_is_no_token_is_an_invalid_token_or_nothing(channel_stub, token):
+    for method in RAISING:
+        with pytest.raises(InvalidTokenError):
+            getattr(channel_stub, method)(token)
+    for method in FORGIVING:
+        assert not getattr(channel_stub, method)(token)
+
+
+@plainly
+@given(client_id=anything)
+def test_a_client_id_makes_a_token_that_says_it_or_is_refused(channel_stub, client_id):
+    try:
+        token = channel.create_channel(client_id)
+    except channel.InvalidChannelClientIdError:
+        return
+    assert channel_stub.validate_token_and_extract_client_id(token) == client_id
+    assert channel_stub.connect_and_pop_first_message(token) is None
+
+
+@plainly
+@given(duration=anything)
+def test_a_duration_makes_a_token_or_is_refused(channel_stub, duration):
+    try:
+        token = channel.create_channel("alice", duration)
+    except channel.InvalidChannelTokenDurationError:
+        return
+    assert duration is None or 1 <= duration <= 1440
+    assert channel_stub.client_id_from_token(token) == "alice"
+
+
+@plainly
+@given(message=anything)
+def test_a_message_arrives_as_it_was_or_is_refused(channel_stub, message):
+    token = channel.create_channel("alice")
+    channel_stub.connect_channel(token)
+    try:
+        channel.send_message("alice", message)
+    except channel.InvalidMessageError:
+        return
+    assert channel_stub.pop_first_message(token) == message
+
+
+@plainly
+@given(to=anything)
+def test_an_address_reaches_nobody_or_is_refused(channel_stub, to):
+    try:
+        channel.send_message(to, "hello")
+    except channel.InvalidChannelClientIdError:
+        return
+    assert channel_stub.timeline[-1].kind == "drop"
+    assert channel_stub.timeline[-1].client_id == to
+
+
+@plainly
+@given(client_id=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60))
+def test_the_app_reads_back_exactly_the_client_id(channel_stub, client_id):
+    read = []
+
+    def app(environ, start_response):
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode("ascii")
+        read.extend(parse_qs(body, strict_parsing=True)["from"])
+        start_response("200 OK", [])
+        return []
+
+    channel_stub.app = app
+    channel_stub.add_connect_event(client_id)
+    assert read == [client_id]
+    assert channel_stub.requests[-1].body == f"from={client_id}"
