@@ -1,0 +1,139 @@
+"""Who is connected, and what waits for them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_channelstub.queues import MessageQueue
+
+if TYPE_CHECKING:
+    from pytest_channelstub.timeline import Timeline
+
+
+class Connections:
+    """The connected clients of a stub, each with its queue; a client that is not has none.
+
+    Every change is recorded under the same lock as it is made, so that the timeline
+    tells it in the order in which it happened. Nothing but our own code runs there.
+
+    Args:
+        timeline: Where changes are recorded.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._queues: dict[str, MessageQueue] = {}
+        self._holds: dict[str, list[int]] = {}
+        self._lock = threading.Lock()
+        self._record = timeline.record
+
+    def __contains__(self, client_id: str) -> bool:
+        return client_id in self._queues
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def client_ids(self) -> tuple[str, ...]:
+        """The clients, in the order in which they connected."""
+        with self._lock:
+            return tuple(self._queues)
+
+    def open(self, now: float, client_id: str, token: str) -> bool:
+        """Connect a client; False if it was connected already."""
+        with self._lock:
+            if client_id in self._queues:
+                return False
+            self._queues[client_id] = MessageQueue()
+            self._record((now, "connect", client_id, token, None, ""))
+            return True
+
+    def remove(self, now: float, client_id: str, kind: str, note: str = "") -> None:
+        """Disconnect a client, connected or not, and drop its queue."""
+        with self._lock:
+            queue = self._queues.pop(client_id, None)
+            told = "was not connected" if queue is None else f"{len(queue)} unread"
+            self._record((now, kind, client_id, None, None, note + told))
+
+    def send(self, now: float, client_id: str, token: str | None, message: str, note: str) -> bool:
+        """Queue a message; False if it is dropped, as the client is not connected."""
+        with self._lock:
+            queue = self._queues.get(client_id)
+            if queue is None:
+                self._record((now, "drop", client_id, token, message, note))
+                return False
+            queue.append(message)
+            self._record((now, "send", client_id, token, message, ""))
+            return True
+
+    def pop(self, now: float, client_id: str, token: str, reader: str) -> str | None:
+        """Take the first message; None where there is none."""
+        with self._lock:
+            queue = self._queues.get(client_id)
+            message = None if queue is None else queue.pop()
+            if message is not None:
+                self._record((now, "read", client_id, token, message, reader))
+            elif reader != "pop":
+                self._record((now, "poll", client_id, token, None, ""))
+        return message
+
+    def clear(self, now: float, client_id: str, token: str) -> int:
+        """Drop what waits for a client; it stays connected.
+
+        Returns:
+            How many messages that were.
+        """
+        with self._lock:
+            queue = self._queues.get(client_id)
+            if queue is None:
+                return 0
+            lost = queue.clear()
+            self._record((now, "clear", client_id, token, None, lost))
+            return lost
+
+    def clear_all(self, now: float) -> None:
+        """Drop what waits for anybody; all stay connected."""
+        with self._lock:
+            lost = sum(queue.clear() for queue in self._queues.values())
+            if self._queues:
+                self._record((now, "reset", None, None, None, f"queues, {lost} lost"))
+
+    def forget(self) -> None:
+        """As new: nobody is connected, and nothing is told."""
+        with self._lock:
+            self._queues.clear()
+
+    def live(self, client_id: str) -> list[str] | None:
+        """The very list of a client's messages; None if not connected."""
+        with self._lock:
+            queue = self._queues.get(client_id)
+            return None if queue is None else queue.live()
+
+    def waiting(self, client_id: str) -> int:
+        """How many messages wait for a client; 0 if not connected."""
+        with self._lock:
+            return len(self._queues.get(client_id, ()))
+
+    def pending(self, client_id: str) -> tuple[str, ...] | None:
+        """A client's messages as they are now; None if not connected."""
+        with self._lock:
+            queue = self._queues.get(client_id)
+            return None if queue is None else queue.snapshot()
+
+    def hold(self, client_id: str, expires: int) -> None:
+        """Count a client as alive until second `expires`, or until `release`."""
+        with self._lock:
+            self._holds.setdefault(client_id, []).append(expires)
+
+    def release(self, client_id: str, expires: int) -> None:
+        """End a hold."""
+        with self._lock:
+            self._holds[client_id].remove(expires)
+            if not self._holds[client_id]:
+                del self._holds[client_id]
+
+    def alive_until(self, client_id: str, now: float) -> float:
+        """The last instant at which a client counts as alive, if nothing else happens."""
+        if not self._holds:
+            return now
+        with self._lock:
+            return max(now, *self._holds.get(client_id, (now,)))

@@ -1,0 +1,237 @@
+"""The service behind the stub: its calls, its connections, its timeouts."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import random
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from pytest_channelstub import apiproxy, apiproxy_errors, appengine, tokens
+from pytest_channelstub.channel_service_pb import ChannelServiceError
+from pytest_channelstub.clock import FakeClock
+from pytest_channelstub.connections import Connections
+from pytest_channelstub.dispatcher import Dispatcher, RequestInfo
+from pytest_channelstub.process_clock import SystemClock
+from pytest_channelstub.timeline import Timeline
+from pytest_channelstub.tokens import InvalidTokenError, TokenTimedOutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_channelstub.channel_service_pb import (
+        CreateChannelRequest,
+        CreateChannelResponse,
+        SendMessageRequest,
+    )
+
+_FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
+_TIMER = "channel-disconnect"
+_ROOT = logging.getLogger()
+# Stubs built without a seed make the same tokens at every run, and not each other's.
+_unseeded = itertools.count()
+
+
+class ChannelService(apiproxy.APIProxyStub):
+    """Answers the service's calls, and lets clients connect, stay and time out.
+
+    What a test says to it is in `ChannelServiceStub`.
+    """
+
+    THREADSAFE = True
+    CHANNEL_TIMEOUT_SECONDS = 2
+    XMPP_PUBLIC_IP = "0.1.0.10"
+    CHANNEL_TOKEN_DEFAULT_DURATION = 120
+    CHANNEL_TOKEN_IDENTIFIER = "channel"  # noqa: S105 (the service's name, no secret)
+
+    def __init__(
+        self,
+        log: Callable[..., object] = logging.debug,
+        service_name: str = "channel",
+        time_func: Callable[[], float] | None = None,
+        request_data: Any = None,
+    ) -> None:
+        super().__init__(service_name, request_data=request_data)
+        self._log = log
+        # logging.debug is asked only where it would be heard: it is the usual case, and
+        # every call of the service comes by here.
+        self._always_log = log is not logging.debug
+        owner = getattr(time_func, "__self__", None)
+        self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
+        self.timeline = Timeline(self.clock.time())
+        self.seed: int | str = next(_unseeded)
+        self._time = self.clock.time
+        self._agenda = self.clock.agenda
+        self._own = Dispatcher(self.clock, self.timeline)
+        self._own_data = RequestInfo(self._own)
+        if request_data is None:
+            self.request_data = self._own_data
+        self._connections = Connections(self.timeline)
+
+    @functools.cached_property
+    def random(self) -> random.Random:
+        """The generator of tokens' random parts and of `SetError`'s chances."""
+        return random.Random(self.seed)  # noqa: S311 (no secret)
+
+    # The calls.
+
+    def _Dynamic_CreateChannel(
+        self, request: CreateChannelRequest, response: CreateChannelResponse
+    ) -> None:
+        client_id = request.application_key()
+        if not client_id:
+            raise apiproxy_errors.ApplicationError(
+                ChannelServiceError.INVALID_CHANNEL_KEY, "the client id is empty"
+            )
+        minutes = (
+            request.duration_minutes()
+            if request.has_duration_minutes()
+            else self.CHANNEL_TOKEN_DEFAULT_DURATION
+        )
+        now = self._touch()
+        expires = int(now + minutes * 60) + 1
+        chance = self.random.getrandbits(32)
+        token = tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, chance, expires, client_id)
+        self.timeline.record((now, "create", client_id, token, None, expires))
+        self._log(
+            "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
+        )
+        response.set_token(token)
+
+    def _Dynamic_SendChannelMessage(self, request: SendMessageRequest, response: object) -> None:
+        message, address = request.message(), request.application_key()
+        if not message:
+            raise apiproxy_errors.ApplicationError(
+                ChannelServiceError.BAD_MESSAGE, "the message is empty"
+            )
+        now = self._touch()
+        token = tokens.read(address)
+        if token is None or token.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
+            client_id, used, note = address, None, ""
+        elif token.expires <= now:  # then it is taken for a client id, as by the SDK's stub
+            client_id, used, note = address, address, "expired token"
+        else:
+            client_id, used, note = token.client_id, address, ""
+        sent = self._connections.send(now, client_id, used, message, note)
+        if self._always_log or _ROOT.level <= logging.DEBUG:
+            told = "Sending message to" if sent else "SKIPPING message, not connected:"
+            self._log("%s client id %s: %r", told, client_id, message)
+
+    def _failing(self, call: str, request: Any, error: Any) -> None:
+        sent = request.message() if hasattr(request, "message") else None
+        client_id = request.application_key()
+        outcome = f"{call}: {type(error).__name__}"
+        self.timeline.record((self._touch(), "error", client_id, None, sent, outcome))
+
+    # Tokens.
+
+    def _client_id(self, token: object, now: float) -> str:
+        read = tokens.read(token)
+        if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
+            message = f"{token!a:.120} is no channel token: pass what create_channel returned"
+            raise InvalidTokenError(message)
+        if read.expires <= now:
+            message = (
+                f"the token of client id {read.client_id!r} was valid until {read.expires}, "
+                f"and it is {now:g}: make another with create_channel"
+            )
+            raise TokenTimedOutError(message)
+        return read.client_id
+
+    def _client_id_or_none(self, token: object, now: float) -> str | None:
+        read = tokens.read(token)
+        if read is None or read.expires <= now:
+            return None
+        return read.client_id if read.identifier == self.CHANNEL_TOKEN_IDENTIFIER else None
+
+    def _admitted(self, token: str, now: float) -> str:
+        """The client id of a valid token; one that is not valid goes on the record."""
+        read = tokens.read(token)
+        if (
+            read is not None
+            and read.expires > now
+            and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER
+        ):
+            return read.client_id
+        client_id = None if read is None else read.client_id
+        outcome = "expired" if self._is_expired(read) else "invalid"
+        self.timeline.record((now, "reject", client_id, str(token), None, outcome))
+        return self._client_id(token, now)  # raises
+
+    def _is_expired(self, read: tokens.Token | None) -> bool:
+        return read is not None and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER
+
+    # Connections.
+
+    def _touch(self) -> float:
+        """The time, once what was due by then has fired."""
+        now = self._time()
+        if now >= self._agenda.next_due:
+            self.clock.run_due(now)
+        return now
+
+    def _enter(self, client_id: str, token: str, now: float) -> bool:
+        """Connect a client, or refresh its connection; True if it was connected before."""
+        if client_id in self._connections:
+            self._refresh(client_id, now)
+            return True
+        if self._connections.open(now, client_id, token):
+            # The timer is set before the app is told: a handler that raises, or that lets
+            # time pass, finds a connection like any other.
+            self._schedule(client_id, now)
+            self._post("connected", client_id, now)
+        return False
+
+    def _leave(self, client_id: str, kind: str) -> None:
+        now = self._touch()
+        self._log("Removing channel of client id %s", client_id)
+        self._own.cancel_events(client_id)
+        self._connections.remove(now, client_id, kind)
+        self._post("disconnected", client_id, now)
+
+    def _time_out(self, client_id: str, due: float) -> None:
+        note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
+        self._connections.remove(due, client_id, "timeout", note)
+        if self._always_log or _ROOT.level <= logging.DEBUG:
+            self._log("Channel of client id %s has timed out", client_id)
+        self._post("disconnected", client_id, due)
+
+    # Timers and requests.
+
+    def _dispatcher(self) -> Any:
+        data = self.request_data
+        if data is self._own_data or appengine.is_silent_request_data(data):
+            return self._own
+        return data.get_dispatcher()
+
+    def _deadline(self, client_id: str, now: float) -> float:
+        return self._connections.alive_until(client_id, now) + self.CHANNEL_TIMEOUT_SECONDS
+
+    def _refresh(self, client_id: str, now: float) -> None:
+        self._dispatcher().update_event(self._deadline(client_id, now), _TIMER, client_id)
+
+    def _schedule(self, client_id: str, now: float) -> None:
+        due = self._deadline(client_id, now)
+        runnable = functools.partial(_time_out, weakref.ref(self), client_id, due)
+        self._dispatcher().add_event(runnable, due, _TIMER, client_id)
+
+    def _post(self, event: str, client_id: str, at: float | None = None) -> None:
+        dispatcher = self._dispatcher()
+        if self._always_log or _ROOT.level <= logging.DEBUG:
+            self._log("Telling the app that client id %s is %s", client_id, event)
+        request = ("POST", f"/_ah/channel/{event}/", [*_FORM], f"from={client_id}")
+        if dispatcher is self._own:
+            dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP, at=at)
+        else:
+            dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP)
+
+
+def _time_out(
+    reference: weakref.ref[ChannelService], client_id: str, due: float, fired: float | None = None
+) -> None:
+    """Time a client out, unless its stub is gone; a foreign dispatcher gives no instant."""
+    stub = reference()
+    if stub is not None:
+        stub._time_out(client_id, due if fired is None else fired)  # noqa: SLF001 (its own)
