@@ -1,0 +1,75 @@
+"""`wait_for`: a test waits for what a page, in another thread or process, does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from freezegun import freeze_time
+
+from pytest_channelstub import channel
+
+
+def test_an_event_that_is_there_already_is_given_at_once(channel_stub, channel_client):
+    channel_client("alice")
+    event = channel_stub.wait_for("connect", "alice", timeout=0)
+    assert (event.kind, event.client_id) == ("connect", "alice")
+
+
+def test_an_event_of_another_thread_ends_the_wait(channel_stub, channel_client):
+    channel_client("alice")
+    threading.Timer(0.05, channel.send_message, ("alice", "hello")).start()
+    assert channel_stub.wait_for("send").message == "hello"
+
+
+def test_with_a_count_the_event_is_given_that_makes_it_full(channel_stub, channel_client):
+    channel_client("alice")
+    for message in ("one", "two", "three"):
+        channel.send_message("alice", message)
+    assert channel_stub.wait_for("send", "alice", count=2).message == "two"
+
+
+def test_an_event_that_never_comes_is_an_assertion_error_with_the_timeline(
+    channel_stub, channel_client
+):
+    channel_client("alice")
+    with pytest.raises(AssertionError) as raised:
+        channel_stub.wait_for("disconnect", "alice", timeout=0.01)
+    text = str(raised.value)
+    assert text.startswith("no 'disconnect' event of 'alice' within 0.01 s of real time")
+    assert "+0.000 s  connect    alice" in text
+
+
+def test_too_few_events_are_told_too(channel_stub):
+    with pytest.raises(AssertionError, match=r"fewer than 3 'send' events within 0 s"):
+        channel_stub.wait_for("send", timeout=0, count=3)
+
+
+def test_another_clients_event_does_not_count(channel_stub, channel_client):
+    channel_client("alice")
+    with pytest.raises(AssertionError):
+        channel_stub.wait_for("connect", "bob", timeout=0.01)
+
+
+def test_the_timeout_is_real_while_freezegun_holds_the_time(channel_stub):
+    with freeze_time("2020-01-01"), pytest.raises(AssertionError):
+        channel_stub.wait_for("connect", timeout=0.01)
+
+
+@pytest.mark.parametrize("kind", ["connected", "", "message"])
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are(channel_stub, kind):
+    with pytest.raises(ValueError, match=r"wait for one of create, connect, refresh"):
+        channel_stub.wait_for(kind)
+
+
+def test_a_count_below_one_is_refused(channel_stub):
+    with pytest.raises(ValueError, match="at least 1"):
+        channel_stub.wait_for("send", count=0)
+
+
+def test_waiting_costs_no_processor_time(channel_stub):
+    before = time.process_time()
+    with pytest.raises(AssertionError):
+        channel_stub.wait_for("connect", timeout=0.3)
+    assert time.process_time() - before < 0.1
