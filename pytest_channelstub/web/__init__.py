@@ -1,0 +1,22 @@
+"""The service over HTTP: for a page in a real browser, or any client that speaks HTTP."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_channelstub.web.middleware import ChannelMiddleware
+    from pytest_channelstub.web.server import ChannelServer
+
+_HOMES = {"ChannelMiddleware": "middleware", "ChannelServer": "server"}
+
+__all__ = ["ChannelMiddleware", "ChannelServer"]
+
+
+def __getattr__(name: str) -> object:
+    # The server needs Werkzeug, which the middleware can do without.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -1,0 +1,187 @@
+// The page's side of App Engine's Channel API, served by pytest-channelstub.
+//
+// A socket connects, then polls for as long as it is open. The server holds each poll
+// until there is something to say, so that messages arrive at once and nothing runs
+// while there is none.
+(() => {
+  "use strict";
+
+  const goog = (globalThis.goog = globalThis.goog || {});
+  const appengine = (goog.appengine = goog.appengine || {});
+  if (appengine.Channel) return; // loaded twice: what the page has set stays
+
+  // Kept, so that a page under test may put doubles in their place.
+  const fetch = globalThis.fetch.bind(globalThis);
+  const { setTimeout, clearTimeout } = globalThis;
+
+  const ENDPOINT = "/_ah/channel/dev";
+  // How long the server may hold a poll, in seconds.
+  const WAIT = 30;
+  // A page that has not asked again after so many seconds is taken to be gone.
+  const AGAIN = 5;
+
+  const CONNECTING = 0;
+  const OPEN = 1;
+  const CLOSING = 2;
+  const CLOSED = 3;
+
+  const ignore = () => {};
+  const sockets = new Set();
+
+  // What ends a socket: the `code` and `description` that `onerror` is given.
+  class Failure extends Error {
+    constructor(code, description) {
+      super(description);
+      this.code = code;
+    }
+  }
+
+  class Channel {
+    constructor(token) {
+      this.token_ = String(token);
+    }
+
+    open(handler) {
+      return new Socket(this.token_, handler || {});
+    }
+  }
+
+  class Socket {
+    constructor(token, handler) {
+      this.readyState = CONNECTING;
+      this.onopen = handler.onopen || ignore;
+      this.onmessage = handler.onmessage || ignore;
+      this.onerror = handler.onerror || ignore;
+      this.onclose = handler.onclose || ignore;
+      this.token_ = token;
+      this.page_ = Math.random().toString(36).slice(2);
+      this.aborter_ = new AbortController();
+      this.connected_ = ask(this, "connect");
+      sockets.add(this);
+      run(this);
+    }
+
+    async close() {
+      if (this.readyState >= CLOSING) return;
+      this.readyState = CLOSING;
+      this.aborter_.abort();
+      // Told before it has connected, the server would connect it afterwards.
+      await this.connected_.catch(ignore);
+      await fetch(url(this, "disconnect"), { keepalive: true }).catch(ignore);
+      end(this);
+    }
+  }
+
+  Socket.ReadyState = { CONNECTING, OPEN, CLOSING, CLOSED };
+  // The pause after a poll that the server answered without holding it, in milliseconds.
+  Socket.POLLING_TIMEOUT_MS = 500;
+  // The pauses before a request is made again when the connection broke, in milliseconds.
+  Socket.RETRY_DELAYS_MS = [50, 100, 200, 400, 800, 1600, 3200];
+
+  async function run(socket) {
+    try {
+      await socket.connected_;
+      if (socket.readyState !== CONNECTING) return;
+      socket.readyState = OPEN;
+      tell(socket, "onopen");
+      while (socket.readyState === OPEN) await poll(socket);
+    } catch (failure) {
+      fail(socket, failure);
+    }
+  }
+
+  async function poll(socket) {
+    const asked = Date.now();
+    const message = await ask(socket, "poll");
+    if (socket.readyState !== OPEN) return;
+    if (message !== null) {
+      tell(socket, "onmessage", { data: message });
+    } else {
+      const early = Socket.POLLING_TIMEOUT_MS - (Date.now() - asked);
+      if (early > 0) await pause(socket, Math.min(early, Socket.POLLING_TIMEOUT_MS));
+    }
+  }
+
+  // Ask until there is an answer: the message, or null where there is none.
+  async function ask(socket, command) {
+    for (let tries = 0; ; tries++) {
+      try {
+        return await askOnce(socket, command);
+      } catch (failure) {
+        const final = failure.code >= 400 && failure.code < 500;
+        const delays = Socket.RETRY_DELAYS_MS;
+        if (final || tries >= delays.length || socket.readyState >= CLOSING) throw failure;
+        await pause(socket, delays[tries]);
+        if (socket.readyState >= CLOSING) throw failure;
+      }
+    }
+  }
+
+  async function askOnce(socket, command) {
+    // A connect is not cut short: whether it arrived would be anybody's guess.
+    const signal = command === "poll" ? socket.aborter_.signal : undefined;
+    const response = await fetch(url(socket, command), { cache: "no-store", signal });
+    const body = await response.arrayBuffer();
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(body);
+    if (!response.ok) throw new Failure(response.status, response.statusText || text);
+    return command === "poll" && response.headers.has("Content-Type") ? text : null;
+  }
+
+  function url(socket, command) {
+    const query = new URLSearchParams({ command, channel: socket.token_, page: socket.page_ });
+    if (command === "poll") query.set("wait", WAIT);
+    if (command !== "disconnect") query.set("again", AGAIN);
+    return `${ENDPOINT}?${query}`;
+  }
+
+  function pause(socket, milliseconds) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      socket.aborter_.signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  function fail(socket, failure) {
+    if (socket.readyState >= CLOSING) return;
+    socket.readyState = CLOSED;
+    const code = failure instanceof Failure ? failure.code : 0;
+    tell(socket, "onerror", { code, description: failure.message });
+    end(socket);
+  }
+
+  function end(socket) {
+    socket.readyState = CLOSED;
+    if (sockets.delete(socket)) tell(socket, "onclose");
+  }
+
+  // An exception in a handler is the page's, reported as any other; the socket goes on.
+  function tell(socket, name, argument) {
+    try {
+      if (typeof socket[name] === "function") socket[name](argument);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  globalThis.addEventListener("pagehide", () => {
+    for (const socket of sockets) {
+      if (socket.readyState >= CLOSING) continue;
+      socket.readyState = CLOSING;
+      socket.aborter_.abort();
+      fetch(url(socket, "disconnect"), { keepalive: true }).catch(ignore);
+    }
+  });
+
+  // A page that the browser kept, and now shows again, learns that its sockets are closed.
+  globalThis.addEventListener("pageshow", (event) => {
+    if (event.persisted) for (const socket of [...sockets]) end(socket);
+  });
+
+  appengine.Channel = Channel;
+  appengine.Socket = Socket;
+})();

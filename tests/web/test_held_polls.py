@@ -1,0 +1,276 @@
+"""Polls with `wait`: held until there is something to say."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+from pytest_channelstub.web import ChannelMiddleware
+
+DEV = "/_ah/channel/dev"
+LONG = 30
+
+
+def ask(middleware, query, **environ):
+    started = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": DEV, "QUERY_STRING": query, **environ}
+    body = b"".join(middleware(environ, lambda *given: started.append(given)))
+    (status, _), *_ = started
+    return status, body.decode()
+
+
+def poll(middleware, token, wait=LONG, more="", **environ):
+    return ask(middleware, f"command=poll&channel={token}&wait={wait}{more}", **environ)
+
+
+@pytest.fixture
+def alice():
+    return channel.create_channel("alice")
+
+
+@pytest.fixture
+def held(middleware, stub, in_background):
+    """Start a poll, and return once it has found nothing."""
+
+    def start(token, wait=LONG, more="", **environ):
+        before = len(stub.timeline.of(kind="poll"))
+        future = in_background(poll, middleware, token, wait, more, **environ)
+        stub.wait_for("poll", count=before + 1)
+        return future
+
+    return start
+
+
+def test_a_message_ends_the_wait(held, alice):
+    answer = held(alice)
+    channel.send_message("alice", "hello")
+    assert answer.result(5) == ("200 OK", "hello")
+
+
+def test_a_message_that_is_there_already_is_answered_at_once(middleware, stub, alice):
+    stub.connect_channel(alice)
+    channel.send_message("alice", "hello")
+    assert poll(middleware, alice) == ("200 OK", "hello")
+
+
+def test_a_message_for_another_client_does_not_end_the_wait(held, stub, alice):
+    stub.connect_channel(channel.create_channel("bob"))
+    answer = held(alice)
+    channel.send_message("bob", "hello")
+    assert not answer.done()
+    channel.send_message("alice", "yours")
+    assert answer.result(5) == ("200 OK", "yours")
+    assert stub.pending("bob") == ("hello",)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "disconnect_channel_event"])
+def test_a_disconnect_ends_the_wait(held, stub, alice, end):
+    answer = held(alice)
+    getattr(stub, end)("alice")
+    assert answer.result(5) == ("200 OK", "")
+    assert not stub.is_connected("alice")
+
+
+def test_a_disconnect_over_http_ends_the_wait(middleware, held, stub, alice):
+    answer = held(alice)
+    assert ask(middleware, f"command=disconnect&channel={alice}")[0] == "200 OK"
+    assert answer.result(5) == ("200 OK", "")
+    assert not stub.is_connected("alice")
+
+
+def test_the_end_of_the_token_on_the_stubs_clock_ends_the_wait(held, stub, alice):
+    answer = held(alice)
+    stub.clock.advance(hours=2, seconds=1)
+    assert answer.result(5)[0] == "401 Token+timed+out."
+
+
+def test_the_end_of_the_token_on_the_systems_clock_ends_the_wait(in_background):
+    now = [1_600_000_000.0]
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
+        middleware = ChannelMiddleware(stub)
+        answer = in_background(poll, middleware, channel.create_channel("alice"))
+        stub.wait_for("poll")
+        now[0] += 7201
+        assert answer.result(5)[0] == "401 Token+timed+out."
+
+
+def test_stopping_ends_the_wait_and_nothing_is_held_afterwards(middleware, held, alice):
+    answer = held(alice)
+    middleware.stop()
+    assert answer.result(5) == ("200 OK", "")
+    assert poll(middleware, alice) == ("200 OK", "")
+
+
+def test_a_reset_of_all_ends_the_wait(held, stub, alice):
+    answer = held(alice)
+    stub.reset("all")
+    assert answer.result(5) == ("200 OK", "")
+
+
+def test_the_wait_ends_by_itself(middleware, alice):
+    assert poll(middleware, alice, wait=0.01) == ("200 OK", "")
+
+
+def test_a_held_poll_is_a_sign_of_life(held, stub, alice):
+    answer = held(alice)
+    stub.clock.advance(minutes=10)
+    assert stub.is_connected("alice")
+    channel.send_message("alice", "still there")
+    assert answer.result(5) == ("200 OK", "still there")
+
+
+def test_after_a_held_poll_the_client_has_two_seconds(held, stub, alice):
+    answer = held(alice)
+    stub.clock.advance(minutes=10)
+    channel.send_message("alice", "hello")
+    answer.result(5)
+    stub.clock.advance(1.9)
+    assert stub.is_connected("alice")
+    stub.clock.advance(0.1)
+    assert not stub.is_connected("alice")
+
+
+def test_a_page_that_will_ask_again_is_held_between_its_polls(held, stub, middleware, alice):
+    ask(middleware, f"command=connect&channel={alice}&page=p&again=30")
+    stub.clock.advance(60)
+    answer = held(alice, more="&page=p&again=30")
+    channel.send_message("alice", "hello")
+    answer.result(5)
+    stub.clock.advance(60)
+    assert stub.is_connected("alice")
+
+
+def test_a_page_that_does_not_ask_again_in_time_is_let_go(middleware, stub, alice):
+    ask(middleware, f"command=connect&channel={alice}&page=p&again=0.01")
+    assert not middleware._presence._expected or wait_until_let_go(middleware)
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
+def wait_until_let_go(middleware):
+    # The lookout's thread ends when the page was the last thing it had to watch.
+    thread = middleware._lookout._thread
+    if thread is not None:
+        thread.join(5)
+    return not middleware._presence._expected
+
+
+def test_one_message_goes_to_one_of_two_pages_of_a_client(held, alice):
+    first = held(alice, more="&page=1&again=5")
+    second = held(alice, more="&page=2&again=5")
+    channel.send_message("alice", "one")
+    channel.send_message("alice", "two")
+    assert {first.result(5)[1], second.result(5)[1]} == {"one", "two"}
+
+
+def test_a_page_that_leaves_takes_the_client_along_only_if_it_is_the_last(
+    held, middleware, stub, alice
+):
+    first = held(alice, more="&page=1&again=5")
+    second = held(alice, more="&page=2&again=5")
+    ask(middleware, f"command=disconnect&channel={alice}&page=1")
+    assert stub.is_connected("alice")
+    assert first.result(5) == ("200 OK", "")
+    channel.send_message("alice", "for who stays")
+    assert second.result(5) == ("200 OK", "for who stays")
+    ask(middleware, f"command=disconnect&channel={alice}&page=2")
+    assert not stub.is_connected("alice")
+
+
+def test_a_poll_that_arrives_after_its_page_left_connects_nobody(middleware, stub, alice):
+    ask(middleware, f"command=connect&channel={alice}&page=p&again=5")
+    ask(middleware, f"command=disconnect&channel={alice}&page=p")
+    assert poll(middleware, alice, more="&page=p&again=5") == ("200 OK", "")
+    assert not stub.is_connected("alice")
+
+
+def test_a_fifth_poll_of_one_browser_is_not_held(held, middleware, alice):
+    cookie = {"HTTP_COOKIE": "a=b; channelstub-browser=0123abcd"}
+    four = [held(channel.create_channel(f"client {number}"), **cookie) for number in range(4)]
+    assert poll(middleware, alice, **cookie) == ("200 OK", "")
+    other = {"HTTP_COOKIE": "channelstub-browser=4567"}
+    held(alice, **other)
+    middleware.stop()
+    assert [answer.result(5) for answer in four] == [("200 OK", "")] * 4
+
+
+def test_a_connection_that_ends_lets_its_client_go_and_takes_no_message(held, stub, alice):
+    ours, browser = socket.socketpair()
+    with ours:
+        answer = held(alice, more="&page=p&again=30", **{"werkzeug.socket": ours})
+        browser.close()
+        assert answer.result(5) == ("200 OK", "")
+    channel.send_message("alice", "for the next page")
+    assert stub.pending("alice") == ("for the next page",)
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
+def test_no_message_is_taken_for_a_connection_that_has_ended(middleware, stub, alice):
+    stub.connect_channel(alice)
+    channel.send_message("alice", "hello")
+    ours, browser = socket.socketpair()
+    browser.close()
+    with ours:
+        assert poll(middleware, alice, **{"werkzeug.socket": ours}) == ("200 OK", "")
+    assert stub.pending("alice") == ("hello",)
+
+
+def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
+    before = set(threading.enumerate())
+    middleware = ChannelMiddleware(stub)
+    pairs = [socket.socketpair() for _ in range(5)]
+    with contextlib.ExitStack() as ends:
+        for ours, browser in pairs:
+            ends.enter_context(ours)
+            ends.enter_context(browser)
+            client_id = f"client {ours.fileno()}"
+            token = channel.create_channel(client_id)
+            in_background(
+                poll, middleware, token, more="&page=p&again=5", **{"werkzeug.socket": ours}
+            )
+        stub.wait_for("poll", count=5)
+        middleware.stop()
+    assert {thread for thread in threading.enumerate() if "lookout" in thread.name} <= before
+    assert stub._holds == {}
+    assert stub.timeline._watchers == {}
+    assert len(stub.clock.agenda) == 5  # the clients' own two seconds
+
+
+def test_200_clients_that_wait_lose_nothing_and_cost_nothing():
+    messages = [f"message {number}" for number in range(10)]
+    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+        middleware = ChannelMiddleware(stub)
+        received = {f"client {number}": [] for number in range(200)}
+
+        def listen(client_id, token):
+            while len(received[client_id]) < len(messages):
+                received[client_id].append(poll(middleware, token, more="&page=p&again=5")[1])
+
+        threads = [
+            threading.Thread(target=listen, args=(name, channel.create_channel(name)))
+            for name in received
+        ]
+        for thread in threads:
+            thread.start()
+        stub.wait_for("poll", count=200)
+        idle = processor_time_of_a_pause()
+        for message in messages:
+            for client_id in received:
+                channel.send_message(client_id, message)
+        for thread in threads:
+            thread.join(20)
+        middleware.stop()
+    assert list(received.values()) == [messages] * 200
+    assert idle < 0.1
+
+
+def processor_time_of_a_pause():
+    before = time.process_time()
+    threading.Event().wait(0.5)
+    return time.process_time() - before
