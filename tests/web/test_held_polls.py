@@ -237,9 +237,10 @@ def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
         stub.wait_for("poll", count=5)
         middleware.stop()
     assert {thread for thread in threading.enumerate() if "lookout" in thread.name} <= before
-    assert stub._holds == {}
     assert stub.timeline._watchers == {}
     assert len(stub.clock.agenda) == 5  # the clients' own two seconds
+    stub.clock.advance(2)
+    assert stub.connected_client_ids == ()
 
 
 def test_200_clients_that_wait_lose_nothing_and_cost_nothing():

@@ -205,7 +205,7 @@ def test_an_error_of_the_apps_handler_reaches_the_server(stub):
 def test_a_message_that_utf8_cannot_hold_still_arrives(web, stub):
     token = channel.create_channel("alice")
     ask(web, "connect", token)
-    stub._queues["alice"].append("half \ud83d")
+    stub.get_channel_messages(token).append("half \ud83d")
     assert ask(web, "poll", token).data == b"half ?"
 
 
