@@ -290,27 +290,32 @@ def Synchronized(
     return synchronized
 
 
-_alive: list[weakref.ref[Any]] = []
+_alive: tuple[weakref.ref[Any], ...] = ()
 _alive_lock = threading.Lock()
 
 
 def enter_force(stub: APIProxyStub) -> None:
     """Put a stub in force, before those that are alive already."""
+    global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
-        _alive[:] = [reference for reference in _alive if reference() is not None]
-        _alive.append(weakref.ref(stub))
+        _alive = (*_without(None), weakref.ref(stub))
 
 
 def leave_force(stub: APIProxyStub) -> None:
     """Take a stub out of force; the one before it is in force again."""
+    global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
-        _alive[:] = [reference for reference in _alive if reference() not in (None, stub)]
+        _alive = _without(stub)
 
 
 def in_force() -> Any | None:
     """The newest stub that is alive, or None."""
-    for reference in reversed(_alive):
+    for reference in _alive[::-1]:
         stub = reference()
         if stub is not None:
             return stub
     return None
+
+
+def _without(stub: APIProxyStub | None) -> tuple[weakref.ref[Any], ...]:
+    return tuple(reference for reference in _alive if reference() not in (None, stub))

@@ -20,6 +20,9 @@ MAXIMUM_MESSAGE_LENGTH = 32767
 MAXIMUM_TOKEN_DURATION_MINUTES = 1440
 """The longest life of a token, in minutes: one day."""
 
+# It has no fields, so one serves every call.
+_NOTHING = VoidProto()
+
 
 class Error(Exception):
     """The base of the errors of this module."""
@@ -94,10 +97,8 @@ def send_message(client_id: str, message: str) -> None:
         apiproxy_errors.Error: The call failed, as `SetError` has it.
         AssertionError: No stub is in force.
     """
-    request = SendMessageRequest(
-        application_key=_checked_client_id(client_id), message=_checked_message(message)
-    )
-    _call(None, "SendChannelMessage", request, VoidProto())
+    request = SendMessageRequest(_checked_client_id(client_id), _checked_message(message))
+    _call(None, "SendChannelMessage", request, _NOTHING)
 
 
 def _GetService() -> str:
@@ -134,6 +135,12 @@ def _call(proxy: Any, call: str, request: Any, response: Any) -> None:
 
 
 def _checked_client_id(client_id: object) -> str:
+    if (
+        type(client_id) is str
+        and client_id.isascii()
+        and len(client_id) <= MAXIMUM_CLIENT_ID_LENGTH
+    ):
+        return client_id
     if not isinstance(client_id, str):
         message = (
             f"the client id is {client_id!r}, of type {type(client_id).__name__}: pass a str "
@@ -145,6 +152,8 @@ def _checked_client_id(client_id: object) -> str:
 
 
 def _checked_message(text: object) -> str:
+    if type(text) is str and text.isascii() and len(text) <= MAXIMUM_MESSAGE_LENGTH:
+        return text
     if not isinstance(text, str):
         message = (
             f"the message is {text!r}, of type {type(text).__name__}: pass a str of at most "
@@ -172,8 +181,6 @@ def _checked_duration(minutes: object) -> int:
 
 
 def _check_size(name: str, text: str, limit: int, error: type[Error]) -> None:
-    if len(text) <= limit and text.isascii():
-        return
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

@@ -6,9 +6,10 @@ leaves the process.
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from typing_extensions import Self
+# From here on a number takes more than one byte on the wire.
+_TWO_BYTES = 128
 
 
 class ChannelServiceError:
@@ -31,33 +32,28 @@ class ChannelServiceError:
 class Message:
     """What the service's messages have in common.
 
+    A field that is not set holds None; a getter then gives an empty value.
+
     Example:
-        >>> request = SendMessageRequest(application_key="alice", message="hello")
-
-    Args:
-        **fields: Values to set at once.
-
-    Raises:
-        TypeError: A field is unknown, or a value has the wrong type.
+        >>> request = SendMessageRequest()
+        >>> request.set_application_key("alice")
     """
 
-    __slots__ = ("_values",)
-    _types: ClassVar[dict[str, type]] = {}
+    __slots__ = ()
+    _fields: ClassVar[tuple[str, ...]] = ()
     _required: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, **fields: str | int) -> None:
-        self._values: dict[str, str | int] = {}
-        for name, value in fields.items():
-            self._set(name, value)
+    def __init__(self) -> None:
+        self.Clear()
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        told = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
         return f"{type(self).__name__}({told})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message) or type(other) is not type(self):
             return NotImplemented
-        return self._values == other._values
+        return self._set_fields() == other._set_fields()
 
     __hash__ = None  # type: ignore[assignment]  # a message changes
 
@@ -67,139 +63,184 @@ class Message:
         Args:
             errors: Takes a line for each field that is missing.
         """
-        missing = [name for name in self._required if name not in self._values]
+        missing = [name for name in self._required if getattr(self, f"_{name}") is None]
         if errors is not None:
             errors.extend(f"Required field: {name} not set." for name in missing)
         return not missing
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        return sum([_field_size(value) for value in self._values.values()])
+        return 0
 
     def Clear(self) -> None:
         """Unset every field."""
-        self._values.clear()
+        for name in self._fields:
+            setattr(self, f"_{name}", None)
 
-    def CopyFrom(self, other: Self) -> None:  # noqa: N802 (the SDK's name)
-        """Take over every field of `other`, and no other."""
-        self._values = dict(other._values)
-
-    def _set(self, name: str, value: object) -> None:
-        kind = self._types.get(name)
-        if kind is None or not isinstance(value, kind):
-            message = (
-                f"{type(self).__name__} has no field {name!r}: it has {', '.join(self._types)}"
-                if kind is None
-                else f"{name} is {value!r}, of type {type(value).__name__}: pass {kind.__name__}"
-            )
-            raise TypeError(message)
-        self._values[name] = cast("str | int", value)
-
-    def _text(self, name: str) -> str:
-        return cast("str", self._values.get(name, ""))
+    def _set_fields(self) -> dict[str, str | int]:
+        values = {name: getattr(self, f"_{name}") for name in self._fields}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class CreateChannelRequest(Message):
-    """Asks for a token: `application_key`, the client id, and `duration_minutes`."""
+    """Asks for a token."""
 
-    __slots__ = ()
-    _types: ClassVar[dict[str, type]] = {"application_key": str, "duration_minutes": int}
+    __slots__ = (
+        "_application_key",
+        "_duration_minutes",
+    )
+    _fields = (
+        "application_key",
+        "duration_minutes",
+    )
     _required = ("application_key",)
 
+    def __init__(
+        self, application_key: str | None = None, duration_minutes: int | None = None
+    ) -> None:
+        self._application_key: str | None = (
+            None if application_key is None else _text("application_key", application_key)
+        )
+        self._duration_minutes: int | None = (
+            None if duration_minutes is None else _number("duration_minutes", duration_minutes)
+        )
+
+    def IsInitialized(self, errors: list[str] | None = None) -> bool:
+        """Whether the client id is set; a line in `errors` says if it is not."""
+        return self._application_key is not None or super().IsInitialized(errors)
+
+    def ByteSize(self) -> int:
+        """The size on the wire, in bytes."""
+        minutes = self._duration_minutes
+        number = 0 if minutes is None else 1 + _varint_size(minutes)
+        return _text_size(self._application_key) + number
+
     def application_key(self) -> str:
-        """The client id."""
-        return self._text("application_key")
+        """The client id; empty when not set."""
+        return "" if self._application_key is None else self._application_key
 
     def set_application_key(self, value: str) -> None:
         """Set the client id."""
-        self._set("application_key", value)
+        self._application_key = _text("application_key", value)
 
     def has_application_key(self) -> bool:
         """Whether the client id is set."""
-        return "application_key" in self._values
+        return self._application_key is not None
 
     def clear_application_key(self) -> None:
         """Unset the client id."""
-        self._values.pop("application_key", None)
+        self._application_key = None
 
     def duration_minutes(self) -> int:
         """How long the token lasts, in minutes; 0 when not set."""
-        return cast("int", self._values.get("duration_minutes", 0))
+        return 0 if self._duration_minutes is None else self._duration_minutes
 
     def set_duration_minutes(self, value: int) -> None:
         """Set how long the token lasts, in minutes."""
-        self._set("duration_minutes", value)
+        self._duration_minutes = _number("duration_minutes", value)
 
     def has_duration_minutes(self) -> bool:
-        """Whether a duration is set."""
-        return "duration_minutes" in self._values
+        """Whether how long the token lasts, in minutes is set."""
+        return self._duration_minutes is not None
 
     def clear_duration_minutes(self) -> None:
-        """Unset the duration: the service's default holds."""
-        self._values.pop("duration_minutes", None)
+        """Unset how long the token lasts, in minutes."""
+        self._duration_minutes = None
 
 
 class CreateChannelResponse(Message):
-    """Brings the `token`."""
+    """Brings the token."""
 
-    __slots__ = ()
-    _types: ClassVar[dict[str, type]] = {"token": str}
+    __slots__ = ("_token",)
+    _fields = ("token",)
+
+    def __init__(self, token: str | None = None) -> None:
+        self._token: str | None = None if token is None else _text("token", token)
+
+    def ByteSize(self) -> int:
+        """The size on the wire, in bytes."""
+        return _text_size(self._token)
 
     def token(self) -> str:
         """The token; empty when not set."""
-        return self._text("token")
+        return "" if self._token is None else self._token
 
     def set_token(self, value: str) -> None:
         """Set the token."""
-        self._set("token", value)
+        self._token = _text("token", value)
 
     def has_token(self) -> bool:
         """Whether the token is set."""
-        return "token" in self._values
+        return self._token is not None
 
     def clear_token(self) -> None:
         """Unset the token."""
-        self._values.pop("token", None)
+        self._token = None
 
 
 class SendMessageRequest(Message):
-    """Sends `message` to `application_key`, a client id or a token."""
+    """Sends a message to a client."""
 
-    __slots__ = ()
-    _types: ClassVar[dict[str, type]] = {"application_key": str, "message": str}
-    _required = ("application_key", "message")
+    __slots__ = (
+        "_application_key",
+        "_message",
+    )
+    _fields = (
+        "application_key",
+        "message",
+    )
+    _required = (
+        "application_key",
+        "message",
+    )
+
+    def __init__(self, application_key: str | None = None, message: str | None = None) -> None:
+        self._application_key: str | None = (
+            None if application_key is None else _text("application_key", application_key)
+        )
+        self._message: str | None = None if message is None else _text("message", message)
+
+    def IsInitialized(self, errors: list[str] | None = None) -> bool:
+        """Whether both fields are set; a line in `errors` for each that is not."""
+        if self._application_key is not None and self._message is not None:
+            return True
+        return super().IsInitialized(errors)
+
+    def ByteSize(self) -> int:
+        """The size on the wire, in bytes."""
+        return _text_size(self._application_key) + _text_size(self._message)
 
     def application_key(self) -> str:
-        """The client id or token."""
-        return self._text("application_key")
+        """The client id or token; empty when not set."""
+        return "" if self._application_key is None else self._application_key
 
     def set_application_key(self, value: str) -> None:
         """Set the client id or token."""
-        self._set("application_key", value)
+        self._application_key = _text("application_key", value)
 
     def has_application_key(self) -> bool:
         """Whether the client id or token is set."""
-        return "application_key" in self._values
+        return self._application_key is not None
 
     def clear_application_key(self) -> None:
         """Unset the client id or token."""
-        self._values.pop("application_key", None)
+        self._application_key = None
 
     def message(self) -> str:
         """The message; empty when not set."""
-        return self._text("message")
+        return "" if self._message is None else self._message
 
     def set_message(self, value: str) -> None:
         """Set the message."""
-        self._set("message", value)
+        self._message = _text("message", value)
 
     def has_message(self) -> bool:
         """Whether the message is set."""
-        return "message" in self._values
+        return self._message is not None
 
     def clear_message(self) -> None:
         """Unset the message."""
-        self._values.pop("message", None)
+        self._message = None
 
 
 class VoidProto(Message):
@@ -208,14 +249,28 @@ class VoidProto(Message):
     __slots__ = ()
 
 
-def _field_size(value: str | int) -> int:
-    """A tag of one byte, then a number, or a length and that many bytes of text."""
-    if isinstance(value, str):
-        size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-        return 1 + _number_size(size) + size
-    return 1 + _number_size(value)
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        message = f"{name} is {value!r}, of type {type(value).__name__}: pass a str"
+        raise TypeError(message)
+    return value
 
 
-def _number_size(value: int) -> int:
+def _number(name: str, value: object) -> int:
+    if not isinstance(value, int):
+        message = f"{name} is {value!r}, of type {type(value).__name__}: pass an int"
+        raise TypeError(message)
+    return value
+
+
+def _text_size(value: str | None) -> int:
+    """A tag of one byte, the length, and that many bytes."""
+    if value is None:
+        return 0
+    size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
+    return size + (2 if size < _TWO_BYTES else 1 + _varint_size(size))
+
+
+def _varint_size(value: int) -> int:
     """Seven bits a byte; a negative number fills all ten."""
     return 10 if value < 0 else max(1, (value.bit_length() + 6) // 7)

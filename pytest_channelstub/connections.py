@@ -25,6 +25,9 @@ class Connections:
         self._queues: dict[str, MessageQueue] = {}
         self._holds: dict[str, list[int]] = {}
         self._lock = threading.Lock()
+        # Sending and reading are what tests do most, and these two calls cost a third of
+        # what a `with` statement does.
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._record = timeline.record
 
     def __contains__(self, client_id: str) -> bool:
@@ -56,7 +59,8 @@ class Connections:
 
     def send(self, now: float, client_id: str, token: str | None, message: str, note: str) -> bool:
         """Queue a message; False if it is dropped, as the client is not connected."""
-        with self._lock:
+        self._acquire()
+        try:
             queue = self._queues.get(client_id)
             if queue is None:
                 self._record((now, "drop", client_id, token, message, note))
@@ -64,17 +68,22 @@ class Connections:
             queue.append(message)
             self._record((now, "send", client_id, token, message, ""))
             return True
+        finally:
+            self._release()
 
     def pop(self, now: float, client_id: str, token: str, reader: str) -> str | None:
         """Take the first message; None where there is none."""
-        with self._lock:
+        self._acquire()
+        try:
             queue = self._queues.get(client_id)
             message = None if queue is None else queue.pop()
             if message is not None:
                 self._record((now, "read", client_id, token, message, reader))
             elif reader != "pop":
                 self._record((now, "poll", client_id, token, None, ""))
-        return message
+            return message
+        finally:
+            self._release()
 
     def clear(self, now: float, client_id: str, token: str) -> int:
         """Drop what waits for a client; it stays connected.

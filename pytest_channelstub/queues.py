@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class MessageQueue:
@@ -11,20 +15,20 @@ class MessageQueue:
     The SDK's stub hands out the very list it works on, so that messages and pops
     show in a list taken earlier. Taking the head of a long list moves all the rest,
     so the list is made only when somebody wants to hold it.
+
+    Attributes:
+        append: Adds a message at the end.
     """
 
-    __slots__ = ("_held", "_messages")
+    __slots__ = ("_held", "_messages", "append")
 
     def __init__(self) -> None:
         self._messages: deque[str] = deque()
         self._held: list[str] | None = None
+        self.append: Callable[[str], None] = self._messages.append
 
     def __len__(self) -> int:
         return len(self._messages if self._held is None else self._held)
-
-    def append(self, message: str) -> None:
-        """Add a message at the end."""
-        (self._messages if self._held is None else self._held).append(message)
 
     def pop(self) -> str | None:
         """Take the first message; None when there is none."""
@@ -37,6 +41,7 @@ class MessageQueue:
         if self._held is None:
             self._held = list(self._messages)
             self._messages.clear()
+            self.append = self._held.append
         return self._held
 
     def snapshot(self) -> tuple[str, ...]:
@@ -52,4 +57,5 @@ class MessageQueue:
         lost = len(self)
         self._messages.clear()
         self._held = None
+        self.append = self._messages.append
         return lost
