@@ -1,0 +1,105 @@
+"""Whole pytest runs without an SDK, or with one that is not used."""
+
+import textwrap
+
+TEST = """
+    from google.appengine.api import channel
+
+    def test_a_channel(channel_stub):
+        assert channel_stub.client_id_from_token(channel.create_channel("alice")) == "alice"
+"""
+
+
+def write(path, text):
+    path.write_text(textwrap.dedent(text))
+
+
+def test_always_serves_conftest_and_tests(run_pytest, tmp_path):
+    write(tmp_path / "conftest.py", "from google.appengine.api import channel")
+    write(tmp_path / "test_it.py", TEST)
+
+    done = run_pytest("-o", "channelstub_appengine=always")
+
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_never_serves_nothing(run_pytest, tmp_path):
+    write(tmp_path / "test_it.py", TEST)
+
+    done = run_pytest("-o", "channelstub_appengine=never")
+
+    assert "cannot import name 'channel'" in done.stdout or "No module named" in done.stdout
+    assert done.returncode == 2
+
+
+def test_a_bad_value_is_one_line_with_the_choices(run_pytest, tmp_path):
+    write(tmp_path / "test_it.py", TEST)
+
+    done = run_pytest("-o", "channelstub_appengine=perhaps")
+
+    (line,) = done.stderr.strip().splitlines()
+    assert "perhaps" in line
+    assert all(choice in line for choice in ("auto", "always", "never"))
+    assert done.returncode == 4
+
+
+def test_a_run_leaves_the_process_as_it_was(run_python, tmp_path):
+    write(tmp_path / "test_it.py", TEST)
+    printed = run_python(
+        """
+        import sys
+        import pytest
+
+        def state():
+            google = [name for name in sys.modules if name.partition(".")[0] == "google"]
+            finders = [finder for finder in sys.meta_path if "channelstub" in type(finder).__module__]
+            return google, finders
+
+        before = state()
+        options = ["-q", "-p", "pytest_channelstub.plugin", "-o", "channelstub_appengine=always"]
+        for _ in range(2):
+            print("code", int(pytest.main(options)), state() == before)
+        """
+    )
+
+    assert [line for line in printed if line.startswith("code")] == ["code 0 True"] * 2
+
+
+def test_a_run_that_fails_at_its_options_leaves_nothing_behind(run_python):
+    printed = run_python(
+        """
+        import sys
+        import pytest
+
+        pytest.main(["-p", "pytest_channelstub.plugin", "-o", "channelstub_clock=sundial"])
+        print([each for each in sys.meta_path if "channelstub" in type(each).__module__])
+        """
+    )
+
+    assert printed[-1] == "[]"
+
+
+def test_a_run_that_uses_no_sdk_imports_nothing_of_it(run_python, tmp_path):
+    write(
+        tmp_path / "test_it.py",
+        """
+        from pytest_channelstub import channel
+
+        def test_a_channel(channel_stub):
+            assert channel.create_channel("alice")
+        """,
+    )
+    printed = run_python(
+        """
+        import sys
+        import pytest
+
+        before = {name for name in sys.modules if name.partition(".")[0] == "google"}
+        print("code", int(pytest.main(["-q", "-p", "pytest_channelstub.plugin"])))
+        after = {name for name in sys.modules if name.partition(".")[0] == "google"}
+        print("new", sorted(after - before))
+        """
+    )
+
+    assert "code 0" in printed
+    assert printed[-1] == "new []"
