@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub import _options
+from pytest_channelstub import _options, appengine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -38,6 +38,7 @@ class _Run:
 
 
 _RUN = pytest.StashKey[_Run]()
+_SERVED = pytest.StashKey[appengine.Installation]()
 
 _NODES = {
     "class": pytest.Class,
@@ -78,12 +79,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(f"channelstub_{name}", told, default="")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Serve the SDK's lost names before the first conftest.py asks for them."""
+    _serve_the_sdk(early_config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and refuse a bad setting before anything is collected."""
+    _serve_the_sdk(config)
     for signature, told in _MARKERS.items():
         config.addinivalue_line("markers", f"{signature}: {told}")
     options = _options.of_run(config)
     config.stash[_RUN] = _Run(options, options.settings)
+
+
+def _serve_the_sdk(config: pytest.Config) -> None:
+    """Once for a run, whenever the plugin came in; undone when it ends, also when it fails."""
+    mode = config.getini("channelstub_appengine") or "auto"
+    if _SERVED not in config.stash and mode in appengine.MODES:
+        config.stash[_SERVED] = appengine.install(mode)
+        config.add_cleanup(config.stash[_SERVED].undo)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -51,9 +51,12 @@ def test_a_run_leaves_the_process_as_it_was(run_python, tmp_path):
         import pytest
 
         def state():
-            google = [name for name in sys.modules if name.partition(".")[0] == "google"]
-            finders = [finder for finder in sys.meta_path if "channelstub" in type(finder).__module__]
-            return google, finders
+            google = {name: module for name, module in sys.modules.items() if "google" in name}
+            return (
+                [name for name, module in google.items() if not getattr(module, "__file__", None)],
+                [name for name, module in google.items() if module.__name__ != name],
+                [finder for finder in sys.meta_path if "channelstub" in type(finder).__module__],
+            )
 
         before = state()
         options = ["-q", "-p", "pytest_channelstub.plugin", "-o", "channelstub_appengine=always"]

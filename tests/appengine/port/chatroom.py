@@ -15,7 +15,8 @@ def members():
 
 def join(request):
     name = request.POST["name"]
-    return Response(json.dumps({"token": channel.create_channel(name, duration_minutes=60)}))
+    token = channel.create_channel(name, duration_minutes=60)
+    return Response(json={"token": token})
 
 
 def say(request):
