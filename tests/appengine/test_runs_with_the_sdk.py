@@ -106,7 +106,8 @@ def test_what_is_imported_first_during_the_run_is_unpatched_after_it(run_python,
         """
         import sys
         import pytest
-        print("code", int(pytest.main(["-q", "-p", "pytest_channelstub.plugin", "test_chatroom.py"])))
+        code = pytest.main(["-q", "-p", "pytest_channelstub.plugin", "test_chatroom.py"])
+        print("code", int(code))
         from google.appengine.ext import testbed
         print("channel" in testbed.SUPPORTED_SERVICES, "channel" in testbed.INIT_STUB_METHOD_NAMES)
         print(testbed.Testbed.init_channel_stub.__module__)
@@ -114,6 +115,7 @@ def test_what_is_imported_first_during_the_run_is_unpatched_after_it(run_python,
         """
     )
 
+    assert "code 0" in printed
     assert printed[-3:] == ["False False", "google.appengine.ext.testbed", "[]"]
 
 

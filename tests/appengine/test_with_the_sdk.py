@@ -169,7 +169,7 @@ def test_hooks_run_before_and_after_a_call(channel_stub, fresh_map):
     def before(service, call, request, response):
         seen.append(("before", call, request.application_key()))
 
-    def after(service, call, request, response, rpc, error):
+    def after(service, call, request, response, rpc, error):  # noqa: PLR0913, PLR0917 (a hook's)
         seen.append(("after", call, rpc.state, error and str(error)))
 
     fresh_map.GetPreCallHooks().Append("before", before, "channel")

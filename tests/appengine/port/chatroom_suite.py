@@ -3,13 +3,12 @@
 import json
 import unittest
 
+import chatroom
 import webtest
 from google.appengine.api import apiproxy_stub_map, channel, memcache
 from google.appengine.api.channel import channel_service_pb, channel_service_stub
 from google.appengine.ext import testbed
 from google.appengine.runtime import apiproxy_errors
-
-import chatroom
 
 
 class ChatroomTest(unittest.TestCase):
