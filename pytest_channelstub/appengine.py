@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
@@ -65,14 +65,16 @@ class Installation:
                 _state.undo.pop()()
 
 
-@dataclass(slots=True)
 class _State:
-    installations: list[Installation] = field(default_factory=list)
-    undo: list[Callable[[], object]] = field(default_factory=list)
-    errors_absent: bool = False
-    probing_thread: int | None = None
-    switched_off: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-    testbeds_own: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    """What is installed in this process, and how to take it out again."""
+
+    def __init__(self) -> None:
+        self.installations: list[Installation] = []
+        self.undo: list[Callable[[], object]] = []
+        self.errors_absent = False
+        self.probing_thread: int | None = None
+        self.switched_off: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.testbeds_own: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def mode(self) -> str:
