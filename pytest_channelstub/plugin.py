@@ -193,7 +193,7 @@ def channel_clock(channel_stub: ChannelServiceStub) -> FakeClock:
 
 
 @pytest.fixture
-def channel_client(channel_stub: ChannelServiceStub) -> Callable[..., ChannelClient]:
+def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., ChannelClient]]:
     """A function that connects a page: `channel_client("alice")` gives a ChannelClient.
 
     `channel_client(client_id, duration_minutes=None, keep_alive=False)`: the token lasts
@@ -202,13 +202,18 @@ def channel_client(channel_stub: ChannelServiceStub) -> Callable[..., ChannelCli
     from pytest_channelstub import channel  # noqa: PLC0415 (when first asked for)
     from pytest_channelstub.client import ChannelClient  # noqa: PLC0415
 
+    # A client that nobody holds stops keeping itself alive: here they last as long as the test.
+    clients: list[ChannelClient] = []
+
     def connect(
         client_id: str, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
         token = channel.create_channel_on(channel_stub, client_id, duration_minutes)
-        return ChannelClient(channel_stub, token, keep_alive=keep_alive)
+        clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
+        return clients[-1]
 
-    return connect
+    yield connect
+    clients.clear()
 
 
 @pytest.fixture(scope="session")

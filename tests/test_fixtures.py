@@ -35,3 +35,13 @@ def test_a_client_that_is_kept_alive_times_out_two_seconds_after_its_token(
 
 def test_the_clock_is_the_stubs_own(channel_stub, channel_clock):
     assert channel_clock is channel_stub.clock
+
+
+def test_a_client_that_the_test_does_not_hold_is_kept_alive_all_the_same(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", keep_alive=True)
+
+    channel_clock.advance(minutes=1)
+
+    assert channel_stub.is_connected("alice")
