@@ -1,0 +1,158 @@
+"""All code in the README runs.
+
+- A `python` block is a test file, and all of its tests pass. With `<!-- run: fails -->` on
+  the line before it, all of them fail; with `<!-- run: passes, needs NAME -->` it is skipped
+  where the module NAME is not installed.
+- A `python` block whose first line is a file's name, such as `# conftest.py`, is that file;
+  an `ini` block is the pytest.ini, and a `toml` block the pyproject.toml. Under one heading,
+  such files stay for the blocks that follow.
+- In a `console` block, `$ pytest ...` runs what stands under its heading so far, and each line
+  that follows is found in the output, in this order; a line `...` stands for any lines.
+  Other commands are for the reader.
+- Blocks of other languages are only shown.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<module>[\w.]+))? -->")
+FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
+DURATION = re.compile(r" in \d+\.\d+s\b")
+LONGEST = 900
+# pytest-asyncio wants every directory to have this setting.
+QUIETLY = ("-o", "asyncio_default_fixture_loop_scope=function")
+PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block that runs, with the files that stand before it under its heading."""
+
+    name: str
+    language: str
+    code: str
+    marker: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file_name(self):
+        if self.language in ("ini", "toml"):
+            return {"ini": "pytest.ini", "toml": "pyproject.toml"}[self.language]
+        named = FILE_NAME.match(self.code.partition("\n")[0])
+        return named[1] if named else "test_readme_example.py"
+
+
+def fences(text):
+    """Each fenced block: line, heading above it, line before it, language, code."""
+    heading, before, opened = "", "", None
+    for number, line in enumerate(text.splitlines(), 1):
+        if opened is None and line.startswith("```"):
+            opened = (number, heading, before, line[3:].strip(), [])
+        elif opened is not None and line.startswith("```"):
+            yield *opened[:4], "\n".join(opened[4]) + "\n"
+            opened = None
+        elif opened is not None:
+            opened[4].append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+        before = line if opened is None and line else before
+
+
+def blocks(text):
+    files, under = {}, None
+    for number, heading, before, language, code in fences(text):
+        if heading != under:
+            files, under = {}, heading
+        block = Block(f"{heading}, line {number}", language, code, before, dict(files))
+        if language in ("python", "ini", "toml"):
+            files[block.file_name] = code
+        if language in ("python", "ini", "toml", "console"):
+            yield block
+
+
+BLOCKS = list(blocks(README.read_text("utf-8")))
+
+
+def of(*languages):
+    chosen = [block for block in BLOCKS if block.language in languages]
+    return pytest.mark.parametrize("block", chosen, ids=lambda block: block.name)
+
+
+@pytest.fixture
+def lay(pytester):
+    """A function that lays a block's files, and those before it, into the test's directory."""
+
+    def lay(files):
+        for name, code in files.items():
+            path = pytester.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(code, "utf-8")
+
+    return lay
+
+
+@of("python")
+def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, pytester):
+    marker = MARKER.search(block.marker)
+    if marker and marker["module"]:
+        pytest.importorskip(marker["module"], reason=f"{marker['module']} is not installed")
+    name = block.file_name
+    lay({**block.files, name: block.code})
+    if not Path(name).name.startswith("test_"):
+        compile(block.code, name, "exec")
+        return
+    outcomes = pytester.runpytest(*QUIETLY, name).parseoutcomes()
+    kind = "failed" if marker and marker["outcome"] == "fails" else "passed"
+    assert outcomes.pop(kind) > 0
+    assert not outcomes, f"only {kind} tests were expected"
+
+
+@of("ini", "toml")
+def test_settings_are_taken(block, lay, pytester):
+    lay({block.file_name: block.code, "test_settings.py": PLAIN_TEST})
+    pytester.runpytest(*QUIETLY, "--strict-config", "--strict-markers").assert_outcomes(passed=1)
+
+
+def commands(block):
+    """Each command of a console block, with the output that is shown for it."""
+    found = []
+    for line in block.code.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif found:
+            found[-1][1].append(line)
+    return found
+
+
+@of("console")
+def test_a_console_block_shows_what_pytest_says(block, lay, pytester):
+    lay(block.files)
+    for command, shown in commands(block):
+        program, *arguments = shlex.split(command)
+        if program != "pytest":
+            continue
+        output = iter(plain(pytester.runpytest(*QUIETLY, *arguments).outlines))
+        for line in plain(shown):
+            assert line == "..." or line in output, (
+                f"not in the output, or not in this place: {line}"
+            )
+
+
+def plain(lines):
+    return [DURATION.sub(" in ...s", line.rstrip()).strip("=").strip() for line in lines]
+
+
+def test_every_marker_is_understood():
+    text = README.read_text("utf-8")
+    assert text.count("<!-- run:") == len(MARKER.findall(text))
+
+
+def test_the_readme_has_less_than_900_lines():
+    assert len(README.read_text("utf-8").splitlines()) < LONGEST
