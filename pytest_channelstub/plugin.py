@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_channelstub.client import ChannelClient
     from pytest_channelstub.clock import FakeClock, Moment
     from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub.web import ChannelServer
 
 
 @dataclass(slots=True)
@@ -75,6 +76,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("channelstub", "App Engine's Channel API")
     group.addoption("--channelstub-clock", metavar="CLOCK", help=_INI["clock"])
     group.addoption("--channelstub-strict", metavar="WHAT", help=_INI["strict"])
+    group.addoption(
+        "--channelstub-port",
+        metavar="PORT",
+        type=int,
+        default=0,
+        help="port of channel_server (default: one that is free); xdist's workers count up from it",
+    )
     for name, told in _INI.items():
         parser.addini(f"channelstub_{name}", told, default="")
 
@@ -111,7 +119,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Tell what is not at its default, and where it was set."""
-    told = config.stash[_RUN].options.told
+    told = list(config.stash[_RUN].options.told)
+    port = config.getoption("channelstub_port")
+    if port:
+        told.append(f"port={port} (from --channelstub-port)")
     return f"channelstub: {', '.join(told)}" if told else None
 
 
@@ -214,6 +225,22 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
 
     yield connect
     clients.clear()
+
+
+@pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
+def channel_server(
+    channel_stub: ChannelServiceStub,
+    channel_app: Callable[..., Any] | None,
+    pytestconfig: pytest.Config,
+) -> Iterator[ChannelServer]:
+    """A live server on 127.0.0.1 for real browsers: channel_app, the service, its script.
+
+    Example: `page.goto(channel_server.url_for("/chat", user="alice"))`.
+    """
+    from pytest_channelstub import _servers  # noqa: PLC0415 (when first asked for)
+
+    with _servers.of(pytestconfig).serve(channel_stub, channel_app) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,7 @@ class ChannelMiddleware:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
+        __tracebackhide__ = True  # an error of the app's is shown where it was raised
         path = environ.get("PATH_INFO", "")
         if path not in (DEV, JSAPI):
             return (self.app or _no_app)(environ, start_response)

@@ -1,0 +1,224 @@
+"""The fixture `channel_server`, in test suites of its users."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+APP = """
+    import urllib.error, urllib.request
+    import pytest
+    from pytest_channelstub import channel
+
+    def get(url):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/broken":
+            raise LookupError("the app is broken")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hello"]
+
+    @pytest.fixture(scope="session")
+    def channel_app():
+        return app
+"""
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run a suite with no plugin but ours, in this process unless told."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run(tests, *arguments, start=pytester.runpytest_inprocess):
+        pytester.makeconftest(APP)
+        pytester.makepyfile("from conftest import *\n" + tests)
+        return start("-p", "pytest_channelstub.plugin", *arguments)
+
+    return run
+
+
+def test_it_serves_the_app_and_the_stub_of_the_test(run):
+    result = run("""
+def test_one(channel_server, channel_stub):
+    assert get(channel_server.url_for("/hello")) == 200
+    token = channel.create_channel("alice")
+    url = channel_server.url_for("/_ah/channel/dev", command="connect", channel=token)
+    assert get(url) == 200
+    assert channel_stub.is_connected("alice")
+    assert [request.status for request in channel_stub.requests] == [200]
+""")
+    result.assert_outcomes(passed=1)
+
+
+def test_an_exception_in_the_app_fails_the_test_with_its_traceback_once(run):
+    result = run("""
+def test_one(channel_server):
+    assert get(channel_server.url_for("/broken")) == 500
+
+def test_two(channel_server):
+    assert get(channel_server.url_for("/hello")) == 200
+""")
+    result.assert_outcomes(failed=1, passed=1)
+    text = result.stdout.str()
+    assert text.count('>           raise LookupError("the app is broken")') == 1
+    assert "_Recorder" not in text
+
+
+def test_a_test_that_fails_by_itself_shows_the_apps_exception_beside(run):
+    result = run("""
+def test_one(channel_server):
+    assert get(channel_server.url_for("/broken")) == 200
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*assert 500 == 200*",
+            "*error of the app under channel_server*",
+            "LookupError: the app is broken",
+        ]
+    )
+
+
+def test_an_expected_exception_is_taken_from_the_list(run):
+    result = run("""
+def test_one(channel_server):
+    get(channel_server.url_for("/broken"))
+    [error] = channel_server.take_errors()
+    assert str(error) == "the app is broken"
+""")
+    result.assert_outcomes(passed=1)
+
+
+def test_an_exception_after_the_test_is_an_error_at_its_teardown(run):
+    result = run("""
+@pytest.fixture
+def browser(channel_server):
+    yield
+    get(channel_server.url_for("/broken"))
+
+def test_one(browser):
+    pass
+""")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*LookupError: the app is broken"])
+
+
+def test_a_server_of_a_wider_scope_blames_the_test_that_was_running(run):
+    result = run(
+        """
+def test_one(channel_server):
+    get(channel_server.url_for("/hello"))
+
+def test_two(channel_server):
+    get(channel_server.url_for("/broken"))
+
+def test_three(channel_server):
+    get(channel_server.url_for("/hello"))
+""",
+        "-o",
+        "channelstub_scope=module",
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_two*"])
+
+
+def free_port():
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+def test_the_port_can_be_fixed_and_stands_in_the_header(run):
+    port = free_port()
+    result = run(
+        f"""
+def test_one(channel_server):
+    assert channel_server.port == {port}
+""",
+        f"--channelstub-port={port}",
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"channelstub: port={port} (from --channelstub-port)"])
+
+
+def test_a_port_that_is_taken_is_one_line_that_says_so(run):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        result = run("def test_one(channel_server): pass", f"--channelstub-port={port}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*cannot listen on port {port} of 127.0.0.1*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_that_cannot_be_is_told(run, port):
+    result = run("def test_one(channel_server): pass", f"--channelstub-port={port}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*--channelstub-port is {port}: pass a port from 1 to 65535"])
+
+
+def test_without_werkzeug_the_error_gives_the_pip_command(run, pytester):
+    pytester.makepyfile(werkzeug="raise ImportError('no werkzeug here')")
+    result = run(
+        """
+def test_one(channel_server):
+    pass
+
+def test_two(channel_stub):
+    from pytest_channelstub.web import ChannelMiddleware
+    ChannelMiddleware(channel_stub)
+""",
+        start=pytester.runpytest_subprocess,
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*pip install 'pytest-channelstub?server?'*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_each_worker_of_xdist_has_a_server_of_its_own(run, pytester):
+    pytest.importorskip("xdist")
+    result = run(
+        """
+@pytest.mark.parametrize("number", range(8))
+def test_one(channel_server, number):
+    assert get(channel_server.url_for("/hello")) == 200
+""",
+        "-p",
+        "xdist",
+        "-n2",
+        f"--channelstub-port={free_port()}",
+        start=pytester.runpytest_subprocess,
+    )
+    result.assert_outcomes(passed=8)
+
+
+def test_nothing_is_left_open_and_nothing_is_printed(run):
+    result = run(
+        """
+import threading, urllib.request
+
+def test_one(channel_server, channel_stub):
+    token = channel.create_channel("alice")
+    url = channel_server.url_for("/_ah/channel/dev", command="poll", channel=token, wait=30)
+    threading.Thread(target=get, args=(url,)).start()
+    channel_stub.wait_for("poll")
+
+def test_two():
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("channel")]
+""",
+        "-W",
+        "error",
+        "-s",
+    )
+    result.assert_outcomes(passed=2)
+    assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()

@@ -1,0 +1,272 @@
+"""The live server: what it serves, how it stops, and what it survives."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import http.client
+import socket
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+from pytest_channelstub.web import ChannelServer
+
+DESCRIPTORS = Path("/proc/self/fd")
+SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    query = environ["QUERY_STRING"]
+    return [environ["PATH_INFO"].encode("latin-1"), b"?" + query.encode() if query else b""]
+
+
+@pytest.fixture
+def server(stub):
+    with ChannelServer(stub, app) as server:
+        yield server
+
+
+def get(server, path, timeout=10):
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.reason, answer.read()
+
+
+def dev(server, command, token, more=""):
+    return get(server, f"/_ah/channel/dev?command={command}&channel={token}{more}")
+
+
+def connect(server):
+    return socket.create_connection((server.host, server.port), timeout=10)
+
+
+def threads_of_servers():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("channel")}
+
+
+def test_it_serves_the_app_and_the_service(server):
+    assert get(server, "/hello") == (200, "OK", b"/hello")
+    assert get(server, "/_ah/channel/jsapi")[0] == 200
+    assert dev(server, "connect", channel.create_channel("alice")) == (200, "OK", b"1")
+    assert dev(server, "poll", "nonsense")[:2] == (401, "Invalid+token.")
+
+
+def test_an_app_is_not_needed(stub):
+    with ChannelServer(stub) as server:
+        assert get(server, "/hello")[0] == 404
+
+
+def test_the_url_is_that_of_a_free_port_of_127_0_0_1(server):
+    assert server.host == "127.0.0.1"
+    assert server.port > 0
+    assert server.url == f"http://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/", {}, "/"),
+        ("chat", {}, "/chat"),
+        ("/chat", {"user": "a&b c", "n": 1}, "/chat?user=a%26b+c&n=1"),
+        ("/chat?x=1", {"y": [2, 3]}, "/chat?x=1&y=2&y=3"),
+        ("/猫 é", {}, "/%E7%8C%AB%20%C3%A9"),
+        ("/a%20b", {}, "/a%20b"),
+    ],
+)
+def test_url_for_quotes_path_and_query(server, path, query, expected):
+    assert server.url_for(path, **query) == server.url + expected
+
+
+def test_the_app_gets_paths_and_queries_as_they_were_sent(server):
+    path = server.url_for("/猫", q="é").removeprefix(server.url)
+    assert get(server, path) == (200, "OK", "/猫".encode() + b"?q=%C3%A9")
+
+
+def test_an_exception_in_the_app_is_a_500_and_is_kept(stub):
+    def broken(environ, _start_response):
+        raise RuntimeError(environ["PATH_INFO"])
+
+    with ChannelServer(stub, broken) as server:
+        assert get(server, "/a")[:2] == (500, "Internal Server Error")
+        assert get(server, "/b")[0] == 500
+        assert [str(error) for error in server.take_errors()] == ["/a", "/b"]
+        assert server.errors == []
+
+
+def test_an_exception_in_the_middle_of_an_answer_is_kept(stub):
+    def broken(_environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"half"
+        raise RuntimeError("the other half")
+
+    with ChannelServer(stub, broken) as server:
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            get(server, "/")
+        assert [str(error) for error in server.take_errors()] == ["the other half"]
+
+
+def test_an_apps_own_connection_error_is_a_500_too(stub):
+    def broken(_environ, _start_response):
+        raise ConnectionRefusedError("the database")
+
+    with ChannelServer(stub, broken) as server:
+        assert get(server, "/")[0] == 500
+        assert [str(error) for error in server.take_errors()] == ["the database"]
+
+
+def test_a_handler_that_fails_when_a_client_connects_is_a_500_and_is_kept(stub):
+    def broken(_environ, _start_response):
+        raise RuntimeError("nobody may connect")
+
+    stub.app = broken
+    with ChannelServer(stub, broken) as server:
+        assert dev(server, "connect", channel.create_channel("alice"))[0] == 500
+        assert [str(error) for error in server.take_errors()] == ["nobody may connect"]
+
+
+def test_two_servers_serve_two_stubs(stub):
+    token = channel.create_channel("alice")
+    with ChannelServiceStub(time_func=FakeClock().time) as other:
+        with ChannelServer(stub) as one, ChannelServer(other) as two:
+            dev(one, "connect", token)
+            assert (stub.is_connected("alice"), other.is_connected("alice")) == (True, False)
+            dev(two, "connect", token)
+        assert other.is_connected("alice")
+
+
+def test_it_stops_at_once_with_polls_held_and_answers_them(stub, in_background):
+    server = ChannelServer(stub, app)
+    answers = [
+        in_background(dev, server, "poll", channel.create_channel(f"c{number}"), "&wait=30")
+        for number in range(20)
+    ]
+    stub.wait_for("poll", count=20)
+    began = time.perf_counter()
+    server.stop()
+    assert time.perf_counter() - began < 1
+    assert {answer.result(5) for answer in answers} == {(200, "OK", b"")}
+    assert not threads_of_servers()
+
+
+def test_it_stops_at_once_with_idle_and_half_connections(stub):
+    server = ChannelServer(stub, app)
+    with contextlib.ExitStack() as ends:
+        for number in range(20):
+            connection = ends.enter_context(connect(server))
+            if number % 2:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x")
+        get(server, "/")
+        began = time.perf_counter()
+        server.stop()
+        assert time.perf_counter() - began < 1
+    assert not threads_of_servers()
+
+
+def test_a_request_that_never_ends_is_left_behind_with_a_warning(stub, in_background):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_environ, start_response):
+        entered.set()
+        leave.wait(10)
+        start_response("200 OK", [])
+        return []
+
+    server = ChannelServer(stub, slow)
+    answer = in_background(get, server, "/")
+    entered.wait(5)
+    with pytest.warns(ResourceWarning, match=r"1 request\(s\) to the app were still under way"):
+        server.stop()
+    leave.set()
+    assert isinstance(answer.exception(5), (ConnectionError, http.client.HTTPException))
+    for thread in threads_of_servers():
+        thread.join(5)
+
+
+def test_stopping_twice_does_nothing(stub):
+    server = ChannelServer(stub)
+    server.stop()
+    server.stop()
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_it(stub, server):
+    with pytest.raises(OSError, match=f"port {server.port} of 127.0.0.1"):
+        ChannelServer(stub, port=server.port)
+
+
+def test_a_port_can_be_had_again_as_soon_as_its_server_has_stopped(stub):
+    with ChannelServer(stub, app) as server:
+        get(server, "/")
+    with ChannelServer(stub, app, port=server.port) as again:
+        assert get(again, "/")[0] == 200
+
+
+def test_starting_and_stopping_leaves_no_thread_descriptor_or_warning(stub):
+    def open_files():
+        return len(list(DESCRIPTORS.iterdir())) if DESCRIPTORS.is_dir() else 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(21):
+            with ChannelServer(stub, app) as server:
+                token = channel.create_channel("alice")
+                dev(server, "poll", token, "&wait=0.001&again=5&page=p")
+            if number == 0:
+                gc.collect()
+                before = threading.active_count(), open_files()
+        gc.collect()
+    assert (threading.active_count(), open_files()) == before
+
+
+GARBAGE = {
+    "a request line of 1 MB": b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
+    "a header of 1 MB": b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    "1000 headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "no request": b"\r\n\r\n",
+    "zeros": bytes(5000),
+    "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
+    "HTTP/9": b"GET / HTTP/9.9\r\n\r\n",
+    "a target that is no URL": b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a length that is no number": b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+    "a chunk that is none": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "bytes of no encoding": b"GET /_ah/channel/dev?command=poll&channel=\xff HTTP/1.1\r\n\r\n",
+    "quoted bytes of no encoding": b"GET /_ah/channel/dev?channel=%ff%00 HTTP/1.1\r\n\r\n",
+    "half a request": b"GET / HT",
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_it_goes_on_serving_after_garbage(server, garbage, capfd):
+    with connect(server) as connection, contextlib.suppress(OSError):
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    assert get(server, "/still")[0] == 200
+    server.stop()
+    assert server.errors == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_serves_beside_200_idle_connections(server):
+    with contextlib.ExitStack() as ends:
+        for _ in range(200):
+            ends.enter_context(connect(server))
+        assert get(server, "/still")[0] == 200
+
+
+@pytest.mark.skipif(not SOCKETS[0].exists(), reason="needs Linux's /proc")
+def test_it_listens_on_no_other_address(server):
+    tables = [table.read_text() for table in SOCKETS if table.exists()]
+    rows = [line.split() for table in tables for line in table.splitlines()]
+    port = f":{server.port:04X}"
+    listening = [row[1] for row in rows if row[1].endswith(port) and row[3] == "0A"]
+    assert listening == [f"0100007F{port}"]
