@@ -12,7 +12,6 @@ import sys
 import threading
 import weakref
 from bisect import insort
-from dataclasses import dataclass
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,6 @@ _STUB = "pytest_channelstub.stub"
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Installation:
     """What `install` did, to be undone once.
 
@@ -52,7 +50,11 @@ class Installation:
         mode: One of `MODES`.
     """
 
-    mode: str
+    __slots__ = ("mode",)
+
+    # Every run of pytest makes this class, and a dataclass takes longer than all else here.
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
 
     def undo(self) -> None:
         """Leave everything as it was before `install`; a second call does nothing."""

@@ -15,9 +15,19 @@ from pytest_channelstub import appengine
 
 ROOT = Path(__file__).parents[2]
 
-if os.environ.get("CHANNELSTUB_REQUIRE_SDK") and not importlib.util.find_spec("google.appengine"):
-    message = "CHANNELSTUB_REQUIRE_SDK is set, and appengine-python-standard is not installed."
-    raise pytest.UsageError(message)
+
+def is_installed(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+if os.environ.get("CHANNELSTUB_REQUIRE_SDK"):
+    missing = [name for name in ("google.appengine.ext", "webtest") if not is_installed(name)]
+    if missing:
+        message = f"CHANNELSTUB_REQUIRE_SDK is set, and there is no {' and no '.join(missing)}."
+        raise pytest.UsageError(message)
 
 STANDIN = {
     "__init__.py": "",

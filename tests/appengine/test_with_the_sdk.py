@@ -8,6 +8,7 @@ import pytest
 
 REASON = "appengine-python-standard is not installed: pip install 'pytest-channelstub[appengine]'"
 testbed = pytest.importorskip("google.appengine.ext.testbed", reason=REASON)
+default_api_stub = pytest.importorskip("google.appengine.runtime.default_api_stub", reason=REASON)
 
 from google.appengine.api import (  # noqa: E402 (skipped without it)
     apiproxy_rpc,
@@ -18,7 +19,7 @@ from google.appengine.api import (  # noqa: E402 (skipped without it)
     request_info,
 )
 from google.appengine.api.channel import channel_service_pb, channel_service_stub  # noqa: E402
-from google.appengine.runtime import apiproxy_errors, default_api_stub  # noqa: E402
+from google.appengine.runtime import apiproxy_errors  # noqa: E402
 
 import pytest_channelstub  # noqa: E402
 from pytest_channelstub import ChannelServiceStub  # noqa: E402
