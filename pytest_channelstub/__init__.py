@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel
+    from pytest_channelstub.assertions import (
+        assert_connected,
+        assert_disconnected,
+        assert_dropped,
+        assert_not_sent,
+        assert_queued,
+        assert_sent,
+        assert_token_expired,
+        assert_token_valid,
+    )
     from pytest_channelstub.client import ChannelClient
     from pytest_channelstub.clock import FakeClock
     from pytest_channelstub.stub import ChannelServiceStub
@@ -18,6 +28,19 @@ _HOMES = {
     "FakeClock": "clock",
     "InvalidTokenError": "tokens",
     "TokenTimedOutError": "tokens",
+    **dict.fromkeys(
+        (
+            "assert_connected",
+            "assert_disconnected",
+            "assert_dropped",
+            "assert_not_sent",
+            "assert_queued",
+            "assert_sent",
+            "assert_token_expired",
+            "assert_token_valid",
+        ),
+        "assertions",
+    ),
 }
 _MODULES = ("apiproxy_errors", "channel")
 
@@ -28,6 +51,14 @@ __all__ = [
     "InvalidTokenError",
     "TokenTimedOutError",
     "apiproxy_errors",
+    "assert_connected",
+    "assert_disconnected",
+    "assert_dropped",
+    "assert_not_sent",
+    "assert_queued",
+    "assert_sent",
+    "assert_token_expired",
+    "assert_token_valid",
     "channel",
 ]
 

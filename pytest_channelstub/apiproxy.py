@@ -293,12 +293,17 @@ def Synchronized(
 _alive: tuple[weakref.ref[Any], ...] = ()
 _alive_lock = threading.Lock()
 
+witness: Callable[[Any], object] | None = None
+"""Called with every stub that comes into force, for who reports on them; None for nobody."""
+
 
 def enter_force(stub: APIProxyStub) -> None:
     """Put a stub in force, before those that are alive already."""
     global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
         _alive = (*_without(None), weakref.ref(stub))
+    if witness is not None:
+        witness(stub)
 
 
 def leave_force(stub: APIProxyStub) -> None:
@@ -306,6 +311,12 @@ def leave_force(stub: APIProxyStub) -> None:
     global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
         _alive = _without(stub)
+
+
+def alive() -> tuple[Any, ...]:
+    """The stubs that are alive, oldest first."""
+    stubs = (reference() for reference in _alive)
+    return tuple(stub for stub in stubs if stub is not None)
 
 
 def in_force() -> Any | None:

@@ -145,5 +145,8 @@ class ChannelClient:
             self._stub.disconnect(self.client_id)
 
     def _why_nothing(self) -> str:
-        state = "is connected" if self.connected else "is not connected"
-        return f"no message for {self.client_id!r}, who {state}"
+        from pytest_channelstub import failures  # noqa: PLC0415 (only a failure needs it)
+
+        if self._closed:
+            return f"the client of {self.client_id!r} is closed: open another to read on"
+        return failures.nothing_to_receive(self._stub, self.client_id)

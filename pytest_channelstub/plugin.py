@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub import _options, appengine
+from pytest_channelstub import _options, appengine, reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,6 +26,7 @@ class _Run:
     Attributes:
         options: What holds for the whole run.
         settings: What the current test asks for.
+        reporter: Watches which stubs a test uses, and reports on them.
         item: The current test.
         begun: Whether what outlives it has been reset for it.
         keeper: The stubs; None until the first is built.
@@ -33,6 +34,7 @@ class _Run:
 
     options: _options.RunSettings
     settings: _options.Settings
+    reporter: reports.Reporter
     item: pytest.Item | None = None
     begun: bool = False
     keeper: Keeper | None = None
@@ -83,6 +85,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=0,
         help="port of channel_server (default: one that is free); xdist's workers count up from it",
     )
+    group.addoption(
+        "--channelstub-timeline",
+        metavar="PATH",
+        help="directory for the timelines of the tests that used a stub: a page each, and an index",
+    )
     for name, told in _INI.items():
         parser.addini(f"channelstub_{name}", told, default="")
 
@@ -99,7 +106,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for signature, told in _MARKERS.items():
         config.addinivalue_line("markers", f"{signature}: {told}")
     options = _options.of_run(config)
-    config.stash[_RUN] = _Run(options, options.settings)
+    reporter = reports.Reporter(config)
+    config.stash[_RUN] = _Run(options, options.settings, reporter)
+    config.pluginmanager.register(reporter, "channelstub-reports")
 
 
 def _serve_the_sdk(config: pytest.Config) -> None:
@@ -273,6 +282,7 @@ def _keeper(run: _Run) -> Keeper:
         from pytest_channelstub._keeper import Keeper  # noqa: PLC0415 (when first asked for)
 
         run.keeper = Keeper()
+        run.reporter.watch()
         _tell_errors(run, run.keeper)
     return run.keeper
 
@@ -282,6 +292,7 @@ def _begin(run: _Run) -> None:
     run.begun = True
     if run.keeper is not None and run.item is not None:
         run.keeper.begin_test(_options.reset_of(run.item, run.options.reset))
+        run.reporter.settle()
         _tell_errors(run, run.keeper)
 
 

@@ -1,0 +1,309 @@
+"""The texts of failed assertions: expected, found, nearest miss, likely reason, timeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_channelstub import failure_text, rendering, tokens
+from pytest_channelstub.matching import ANY, matches
+from pytest_channelstub.reasons import Reason, Reasons, client_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_channelstub.stub import ChannelServiceStub
+
+
+def queued(
+    stub: ChannelServiceStub, to: str, pending: Sequence[str], expected: Sequence[object]
+) -> str:
+    """Why `assert_queued` does not hold."""
+    reasons = Reasons(stub.timeline)
+    client_id = client_id_of(to)
+    # The last that were sent are those that are pending.
+    sent = reasons.messages(client_id, ("send",))[-len(pending) :] if pending else ()
+    used = _paired(expected, pending)
+    unmet = [value for value, index in zip(expected, used, strict=True) if index is None]
+    extra = [index for index in range(len(pending)) if index not in used]
+    if unmet:
+        skip = {sent[index] for index in used if index is not None}
+        reason = reasons.why_absent(to, lambda one: matches(unmet[0], one), skip=skip)
+        miss = failure_text.miss(
+            reasons, to, unmet[0], prefer=[sent[index] for index in extra], skip=skip
+        )
+    else:
+        reason = _why_surplus(reasons, client_id, [sent[index] for index in extra])
+        miss = []
+    return failure_text.text(
+        stub,
+        to,
+        expected=_expected_queue(client_id, expected),
+        found=_found_queue(reasons, client_id, pending, extra),
+        miss=miss,
+        reason=reason,
+    )
+
+
+def sent(
+    stub: ChannelServiceStub, to: str, expected: object, count: int | None, found: Sequence[int]
+) -> str:
+    """Why `assert_sent` does not hold."""
+    reasons = Reasons(stub.timeline)
+    name = rendering.client(client_id_of(to))
+    times = "" if count is None else f", {_times(count)}"
+    if found and count is not None and len(found) > count:
+        surplus = found[count:]
+        reason = Reason(f"one too many was {reasons.fate(surplus[0])}")
+        miss = []
+    else:
+        reason = reasons.why_absent(to, lambda one: matches(expected, one), skip=set(found))
+        miss = failure_text.miss(reasons, to, expected, skip=set(found))
+    return failure_text.text(
+        stub,
+        to,
+        expected=[f"{failure_text.show(expected)}, sent to {name}{times}"],
+        found=_found_sent(reasons, to, found),
+        miss=miss,
+        reason=reason,
+    )
+
+
+def not_sent(stub: ChannelServiceStub, to: str, expected: object, found: Sequence[int]) -> str:
+    """Why `assert_not_sent` does not hold."""
+    reasons = Reasons(stub.timeline)
+    name = rendering.client(client_id_of(to))
+    what = "nothing" if expected is ANY else f"nothing like {failure_text.show(expected)}"
+    fates = [reasons.fate(index) for index in found[:3]]
+    if len(found) > len(fates):
+        fates.append(f"and {len(found) - len(fates)} more")
+    return failure_text.text(
+        stub,
+        to,
+        expected=[f"{what} sent to {name}"],
+        found=failure_text.listed([f"{failure_text.message(reasons, index)}" for index in found]),
+        miss=[],
+        reason=Reason("; ".join(fates)),
+    )
+
+
+def dropped(stub: ChannelServiceStub, to: str, expected: object) -> str:
+    """Why `assert_dropped` does not hold."""
+    reasons = Reasons(stub.timeline)
+    name = rendering.client(client_id_of(to))
+    what = "a message" if expected is ANY else failure_text.show(expected)
+    others = reasons.messages(to, ("drop",))
+    found = f"{_count(others) if others else 'no message'} to {name} was dropped"
+    if len(others) > 1:
+        found = found.replace(" was ", " were ")
+    queued = [
+        index
+        for index in reasons.messages(to, ("send",))
+        if matches(expected, reasons.story.events[index].message or "")
+    ]
+    if queued:
+        reason = Reason(f"{name} was connected, and it was {reasons.fate(queued[-1])}")
+    else:
+        reason = reasons.why_absent(to, lambda one: matches(expected, one))
+    return failure_text.text(
+        stub,
+        to,
+        expected=[f"{what}, sent to {name} and dropped"],
+        found=[f"{found}, none like it" if others else found],
+        miss=[] if expected is ANY else failure_text.miss(reasons, to, expected),
+        reason=reason,
+    )
+
+
+def connected(stub: ChannelServiceStub, to: str) -> str:
+    """Why `assert_connected` does not hold."""
+    reasons = Reasons(stub.timeline)
+    name = rendering.client(client_id_of(to))
+    others = [rendering.client(one) for one in stub.connected_client_ids]
+    who = ", ".join(others[: failure_text.MOST_MESSAGES]) or "nobody"
+    found = f"{who} {'are' if len(others) > 1 else 'is'}"
+    return failure_text.text(
+        stub,
+        to,
+        expected=[f"{name} is connected"],
+        found=[f"{name} is not connected; {found}"],
+        miss=[],
+        reason=reasons.why_unconnected(to),
+    )
+
+
+def disconnected(stub: ChannelServiceStub, to: str) -> str:
+    """Why `assert_disconnected` does not hold."""
+    reasons = Reasons(stub.timeline)
+    client_id = client_id_of(to)
+    name = rendering.client(client_id)
+    last = reasons.story.connection(client_id)
+    heard = "" if last is None else f" was last heard from at {reasons.at(last.heard)} and"
+    return failure_text.text(
+        stub,
+        to,
+        expected=[f"{name} is not connected"],
+        found=[_state(reasons, client_id)],
+        miss=[],
+        reason=Reason(
+            f"{name}{heard} has not left since; it is now {_now(stub)}",
+            "It times out 2 s after it was last heard from, unless it is kept alive: "
+            "channel_clock.advance(2).",
+        ),
+    )
+
+
+def token_valid(
+    stub: ChannelServiceStub, token: object, client_id: str | None, whose: str | None
+) -> str:
+    """Why `assert_token_valid` does not hold."""
+    name = "" if client_id is None else f" for {rendering.client(client_id)}"
+    if whose is not None:
+        found = f"a valid token, for {rendering.client(whose)}"
+        reason = Reason(f"the token carries the client id {rendering.quoted(whose)}")
+        return _token_text(stub, token, f"a valid token{name}", found, reason)
+    read = tokens.read(token)
+    if read is None or read.identifier != stub.CHANNEL_TOKEN_IDENTIFIER:
+        return _token_text(stub, token, f"a valid token{name}", *_no_token(stub, token))
+    ended = rendering.since(read.expires, stub.timeline.start)
+    return _token_text(
+        stub,
+        token,
+        f"a valid token{name}",
+        f"{rendering.token(str(token))}, which expired at {ended}",
+        Reason(f"it is now {_now(stub)}, and a token ends at its very second"),
+    )
+
+
+def token_expired(stub: ChannelServiceStub, token: object) -> str:
+    """Why `assert_token_expired` does not hold."""
+    read = tokens.read(token)
+    if read is None or read.identifier != stub.CHANNEL_TOKEN_IDENTIFIER:
+        return _token_text(stub, token, "an expired token", *_no_token(stub, token))
+    left = read.expires - stub.clock.time()
+    return _token_text(
+        stub,
+        token,
+        "an expired token",
+        f"{rendering.token(str(token))}, which is valid until "
+        f"{rendering.since(read.expires, stub.timeline.start)}",
+        Reason(
+            f"it is now {_now(stub)}, {rendering.span(left)} before its end",
+            f"Let time pass: channel_clock.advance({left:g}).",
+        ),
+    )
+
+
+def _no_token(stub: ChannelServiceStub, token: object) -> tuple[str, Reason]:
+    found = f"{failure_text.show(token)}, which is no token"
+    made = [event for event in stub.timeline.of(kind="create") if event.client_id == token]
+    if made:
+        return found, Reason("that is a client id: pass what create_channel returned for it")
+    if not isinstance(token, str):
+        return found, Reason(f"a token is a string, and this is of type {type(token).__name__}")
+    return found, Reason(
+        "a token is md5hex-channel-random-expirysecond-clientid, and the hash has to be that "
+        "of all that follows the first dash: this was not made by create_channel, or was changed"
+    )
+
+
+def _token_text(
+    stub: ChannelServiceStub, token: object, expected: str, found: str, reason: Reason
+) -> str:
+    if isinstance(token, str):
+        reason = Reasons(stub.timeline).why_foreign(token) or reason
+    to = token if isinstance(token, str) else ""
+    return failure_text.text(stub, to, expected=[expected], found=[found], miss=[], reason=reason)
+
+
+def _paired(expected: Sequence[object], pending: Sequence[str]) -> list[int | None]:
+    """For each expected message the pending one that it is, each taken once."""
+    free = list(range(len(pending)))
+    taken: list[int | None] = []
+    for value in expected:
+        index = next((one for one in free if matches(value, pending[one])), None)
+        if index is not None:
+            free.remove(index)
+        taken.append(index)
+    return taken
+
+
+def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int]) -> Reason:
+    if not extra:
+        return Reason("the same messages in another order: they wait in the order they were sent")
+    name = repr(client_id)
+    return Reason(
+        f"{rendering.plural(len(extra), 'message')} more than expected, "
+        f"the first {reasons.fate(extra[0])}",
+        f"Name them all, or read them first; assert_sent(stub, {name}, ...) asks for one alone.",
+    )
+
+
+def _expected_queue(client_id: str, expected: Sequence[object]) -> list[str]:
+    name = rendering.client(client_id)
+    if not expected:
+        return [f"nothing pending for {name}"]
+    if len(expected) == 1:
+        return [f"{failure_text.show(expected[0])}, pending for {name}"]
+    return [
+        f"{len(expected)} messages pending for {name}, in this order:",
+        *failure_text.numbered([failure_text.show(value) for value in expected]),
+    ]
+
+
+def _found_queue(
+    reasons: Reasons, client_id: str, pending: Sequence[str], extra: Sequence[int]
+) -> list[str]:
+    if not pending:
+        return [f"nothing pending; {_state(reasons, client_id)}"]
+    shown = [
+        failure_text.show(message) + ("   <- not expected" if index in extra else "")
+        for index, message in enumerate(pending)
+    ]
+    return [f"{rendering.plural(len(pending), 'message')} pending:", *failure_text.numbered(shown)]
+
+
+def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
+    name = rendering.client(client_id_of(to))
+    if found:
+        return [
+            f"sent {_times(len(found))}, at " + ", ".join(reasons.at(index) for index in found[:8])
+        ]
+    queued = reasons.messages(to, ("send",))
+    dropped = reasons.messages(to, ("drop",))
+    if not queued and not dropped:
+        return [f"no message to {name}"]
+    reached = f"{len(queued)} reached the queue, {len(dropped)} dropped"
+    return [f"not once among {_count([*queued, *dropped])} to {name} ({reached})"]
+
+
+def _count(indexes: Sequence[int]) -> str:
+    return f"{rendering.plural(len(indexes), 'message')}"
+
+
+def _state(reasons: Reasons, client_id: str) -> str:
+    name = rendering.client(client_id)
+    last = reasons.story.connection(client_id)
+    if last is None or last.last is not None:
+        return f"{name} is not connected"
+    return f"{name} is connected since {reasons.at(last.first)}"
+
+
+def _now(stub: ChannelServiceStub) -> str:
+    return rendering.since(stub.clock.time(), stub.timeline.start)
+
+
+def _times(count: int) -> str:
+    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def nothing_to_receive(stub: ChannelServiceStub, client_id: str) -> str:
+    """Why a client that wants to receive a message gets none."""
+    reasons = Reasons(stub.timeline)
+    return failure_text.text(
+        stub,
+        client_id,
+        expected=[f"a message for {rendering.client(client_id)} to receive"],
+        found=[f"nothing pending; {_state(reasons, client_id)}"],
+        miss=[],
+        reason=reasons.why_nothing_to_receive(client_id),
+    )

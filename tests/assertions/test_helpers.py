@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import re
+import traceback
+
+import pytest
+
+from pytest_channelstub import (
+    assert_connected,
+    assert_disconnected,
+    assert_dropped,
+    assert_not_sent,
+    assert_queued,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+    channel,
+)
+
+
+def test_exactly_these_are_pending_in_order(channel_stub, channel_client):
+    alice = channel_client("alice")
+    assert_queued(channel_stub, "alice")
+    channel.send_message("alice", "one")
+    channel.send_message("alice", '{"two": 2}')
+    channel.send_message("alice", "three and more")
+
+    assert_queued(channel_stub, "alice", "one", {"two": 2}, re.compile("^three"))
+    assert_queued(channel_stub, alice.token, "one", {"two": 2}, re.compile("^three"))
+    for wrong in [(), ("one",), ("one", {"two": 2}), ({"two": 2}, "one", re.compile("three"))]:
+        with pytest.raises(AssertionError):
+            assert_queued(channel_stub, "alice", *wrong)
+
+
+def test_a_message_counts_as_sent_whether_read_or_not(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "tick")
+    channel.send_message("alice", "tick")
+    alice.receive()
+
+    assert_sent(channel_stub, "alice", "tick")
+    assert_sent(channel_stub, alice.token, "tick", count=2)
+    assert_sent(channel_stub, "alice", "tock", count=0)
+    for count in (0, 1, 3):
+        with pytest.raises(AssertionError):
+            assert_sent(channel_stub, "alice", "tick", count=count)
+
+
+def test_a_dropped_message_is_neither_sent_nor_not_sent(channel_stub):
+    channel.send_message("alice", "hi")
+
+    assert_dropped(channel_stub, "alice")
+    assert_dropped(channel_stub, "alice", "hi")
+    with pytest.raises(AssertionError):
+        assert_sent(channel_stub, "alice", "hi")
+    with pytest.raises(AssertionError):
+        assert_not_sent(channel_stub, "alice", "hi")
+
+
+def test_nothing_or_nothing_like_it_was_sent(channel_stub, channel_client):
+    channel_client("alice")
+    assert_not_sent(channel_stub, "alice")
+    channel.send_message("alice", "hi")
+
+    assert_not_sent(channel_stub, "alice", "ho")
+    assert_not_sent(channel_stub, "bob")
+    with pytest.raises(AssertionError):
+        assert_not_sent(channel_stub, "alice")
+    with pytest.raises(AssertionError):
+        assert_dropped(channel_stub, "alice")
+
+
+def test_a_message_sent_to_a_token_after_its_end_is_found_under_that_token(
+    channel_stub, channel_clock
+):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=2)
+    channel.send_message(token, "hi")
+
+    assert_dropped(channel_stub, token, "hi")
+    with pytest.raises(AssertionError):
+        assert_dropped(channel_stub, "alice", "hi")
+
+
+def test_who_is_connected(channel_stub, channel_clock, channel_client):
+    assert_disconnected(channel_stub, "alice")
+    alice = channel_client("alice")
+    assert_connected(channel_stub, "alice")
+    assert_connected(channel_stub, alice.token)
+    with pytest.raises(AssertionError):
+        assert_disconnected(channel_stub, "alice")
+    channel_clock.advance(2)
+    assert_disconnected(channel_stub, alice.token)
+
+
+def test_whether_a_token_is_valid(channel_stub, channel_clock):
+    token = channel.create_channel("alice", duration_minutes=1)
+    assert_token_valid(channel_stub, token)
+    assert_token_valid(channel_stub, token, "alice")
+    channel_clock.advance(minutes=1, seconds=1)
+    assert_token_expired(channel_stub, token)
+    for not_expired in ("alice", token + "x", None, 3):
+        with pytest.raises(AssertionError):
+            assert_token_expired(channel_stub, not_expired)
+        with pytest.raises(AssertionError):
+            assert_token_valid(channel_stub, not_expired)
+
+
+def test_messages_named_by_assert_dropped_and_assert_queued_count_as_expected(
+    channel_stub, channel_client
+):
+    channel.send_message("alice", "early")
+    channel.send_message("alice", "as early")
+    alice = channel_client("alice")
+    for text in ("one", "two", "three"):
+        channel.send_message("alice", text)
+    alice.receive()
+
+    assert_dropped(channel_stub, "alice", "early")
+    assert_queued(channel_stub, "alice", "two", "three")
+
+    expected = [channel_stub.timeline[index] for index in sorted(channel_stub.timeline.expected)]
+    assert [event.message for event in expected] == ["early", "two", "three"]
+
+
+def test_a_failed_assertion_names_nothing_as_expected(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", "hi")
+    with pytest.raises(AssertionError):
+        assert_queued(channel_stub, "alice", "ho")
+    assert channel_stub.timeline.expected == set()
+
+
+def test_a_failure_points_at_the_line_of_the_test(channel_stub):
+    with pytest.raises(AssertionError) as caught:
+        assert_sent(channel_stub, "alice", "hi")
+    shown = [entry for entry in caught.traceback if not entry.ishidden(caught)]
+    assert [entry.name for entry in shown] == ["test_a_failure_points_at_the_line_of_the_test"]
+    assert "likely reason" in "".join(traceback.format_exception_only(caught.value))
+
+
+def test_the_parts_of_a_failure_come_in_their_order(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", '{"text": "hi"}')
+    with pytest.raises(AssertionError) as caught:
+        assert_queued(channel_stub, "alice", {"text": "ho"})
+
+    labels = re.findall(r"^(\w[\w ]*):", str(caught.value), re.MULTILINE)
+    assert labels == ["expected", "found", "nearest miss", "likely reason", "timeline"]
+
+
+def test_a_wrong_first_argument_is_told_of(channel_stub, channel_client):
+    with pytest.raises(
+        TypeError, match="the first argument is 'alice', of type str: pass the stub"
+    ):
+        assert_sent("alice", "hi", "ho")
+    with pytest.raises(TypeError, match="of type ChannelClient: pass a client id or a token"):
+        assert_sent(channel_stub, channel_client("alice"), "hi")
+    channel.send_message("bob", "hi")
+    with pytest.raises(TypeError, match="pattern of bytes"):
+        assert_dropped(channel_stub, "bob", re.compile(b"hi"))

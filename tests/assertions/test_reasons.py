@@ -1,0 +1,380 @@
+"""One test for each reason that a failure tells apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_channelstub import (
+    ChannelClient,
+    ChannelServiceStub,
+    FakeClock,
+    apiproxy_errors,
+    assert_connected,
+    assert_dropped,
+    assert_not_sent,
+    assert_queued,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+    channel,
+)
+
+
+def reason_of(assertion, *arguments, **keywords):
+    """The likely reason of a failure, its advice included, as one line."""
+    with pytest.raises(AssertionError) as caught:
+        assertion(*arguments, **keywords)
+    told = str(caught.value).partition("likely reason:")[2].partition("\ntimeline:")[0]
+    return " ".join(told.split())
+
+
+def test_a_message_dropped_before_the_first_connect(channel_stub, channel_clock, channel_client):
+    channel_clock.advance(1.5)
+    channel.send_message("alice", "hi")
+    channel_clock.advance(0.5)
+    channel_client("alice")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +1.5 s and dropped: alice connected first at +2.0 s. "
+        "Connect it before the app sends: channel_client('alice')."
+    )
+
+
+def test_a_message_to_a_client_that_never_connects(channel_stub):
+    channel.send_message("alice", "hi")
+
+    assert reason_of(assert_sent, channel_stub, "alice", "hi") == (
+        "sent at +0.0 s and dropped: alice never connected. "
+        "Connect it before the app sends: channel_client('alice')."
+    )
+
+
+def test_a_message_dropped_after_a_timeout(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel_clock.advance(5)
+    channel.send_message("alice", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +5.0 s and dropped: alice had timed out at +2.0 s, idle for 2 s. "
+        "Keep it connected: channel_client('alice', keep_alive=True), or poll every 2 s."
+    )
+
+
+def test_a_message_dropped_between_two_connections(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel_clock.advance(5)
+    channel.send_message("alice", "hi")
+    channel_clock.advance(1)
+    channel_client("alice")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
+        "sent at +5.0 s and dropped: alice had timed out at +2.0 s, idle for 2 s, "
+        "and connected again only at +6.0 s."
+    )
+
+
+def test_a_message_dropped_when_a_kept_alive_client_has_outlived_its_token(
+    channel_stub, channel_clock, channel_client
+):
+    alice = channel_client("alice", duration_minutes=1, keep_alive=True)
+    channel_clock.advance(minutes=2)
+    channel.send_message("alice", "hi")
+
+    assert not alice.connected
+    assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
+        "sent at +2 min 0 s and dropped: alice had timed out at +1 min 3 s, idle for 2 s "
+        "(its token had expired at +1 min 1 s)."
+    )
+
+
+def test_a_message_dropped_after_a_close(channel_stub, channel_clock, channel_client):
+    channel_client("alice").close()
+    channel_clock.advance(1)
+    channel.send_message("alice", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +1.0 s and dropped: alice had closed its channel at +0.0 s. "
+        "Connect it again before the app sends: channel_client('alice')."
+    )
+
+
+def test_a_message_dropped_after_a_disconnect_by_hand(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel_stub.disconnect_channel_event("alice")
+    channel_clock.advance(1)
+    channel.send_message("alice", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +1.0 s and dropped: alice was disconnected by hand at +0.0 s "
+        "(disconnect_channel_event). "
+        "Connect it again before the app sends: channel_client('alice')."
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "reader"),
+    [
+        (
+            lambda stub, alice: stub.connect_and_pop_first_message(alice.token),
+            "a poll (connect_and_pop_first_message)",
+        ),
+        (lambda stub, alice: stub.pop_first_message(alice.token), "pop_first_message"),
+        (lambda _, alice: alice.receive(), "a ChannelClient"),
+    ],
+    ids=["poll", "pop", "client"],
+)
+def test_a_message_that_was_read_already(read, reader, channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "hi")
+    channel_clock.advance(0.5)
+    read(channel_stub, alice)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        f"sent at +0.0 s and already read at +0.5 s by {reader}. assert_sent(stub, 'alice', ...) "
+        "holds for messages that are no longer pending, too."
+    )
+
+
+def test_a_message_that_was_cleared(channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "hi")
+    channel_clock.advance(0.5)
+    channel_stub.clear_channel_messages(alice.token)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
+        "sent at +0.0 s and cleared unread at +0.5 s (clear_channel_messages)."
+    )
+
+
+def test_a_message_that_a_reset_has_emptied_out(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", "hi")
+    channel_clock.advance(0.5)
+    channel_stub.reset("queues")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +0.0 s and emptied out unread at +0.5 s by a reset of the stub. A stub that "
+        "outlives a test is reset between tests: @pytest.mark.channel_reset."
+    )
+
+
+@pytest.mark.parametrize(
+    ("leave", "told"),
+    [
+        (lambda stub, _: stub.clock.advance(3), "+2.0 s, when alice timed out (idle for 2 s)"),
+        (lambda _, alice: alice.close(), "+0.0 s, when alice closed its channel"),
+        (
+            lambda stub, _: stub.disconnect_channel_event("alice"),
+            "+0.0 s, when alice was disconnected by hand",
+        ),
+    ],
+    ids=["timeout", "close", "disconnect"],
+)
+def test_a_message_that_was_lost_with_its_queue(leave, told, channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "hi")
+    leave(channel_stub, alice)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
+        f"sent at +0.0 s and lost unread at {told}."
+    )
+
+
+def test_a_message_to_another_client(channel_stub, channel_client):
+    channel_client("alice")
+    channel_client("bob")
+    channel.send_message("bob", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sent at +0.0 s to bob, not to alice. Assert on 'bob', or have the app send to 'alice'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ("Alice", "case"),
+        ("alice ", "white space"),
+        ("al ice", "white space"),
+        (" ALICE\n", "case and white space"),
+    ],
+)
+def test_a_message_to_a_client_id_that_looks_alike(other, difference, channel_stub, channel_client):
+    channel_client("alice")
+    channel_client("bob")
+    channel.send_message(other, "hi")
+    channel.send_message("bob", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
+        f"sent at +0.0 s to {other!r}, not to 'alice': the two differ in {difference}."
+    )
+
+
+def test_a_message_to_an_expired_token(channel_stub, channel_clock):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=2)
+    ChannelClient(channel_stub, channel.create_channel("alice"))
+    channel.send_message(token, "hi")
+
+    told = (
+        "sent at +2 min 0 s and dropped: it was addressed to token "
+        f"{token[:6]}...alice, which expired at +1 min 1 s, and an expired token counts as an "
+        "unknown client id. "
+        "Send to the client id 'alice', or to a token that is still valid."
+    )
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == told
+    assert reason_of(assert_sent, channel_stub, token, "hi") == told
+
+
+def test_a_message_that_was_never_sent(channel_stub, channel_client):
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "never sent: the app has sent no message at all."
+    )
+    channel_client("bob")
+    channel.send_message("bob", "something else")
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "never sent: no message went to alice, and none to others is like it."
+    )
+    channel.send_message("alice", "quite another thing")
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "never sent: 1 message went to alice, none like it."
+    )
+
+
+def test_a_message_whose_sending_failed_by_an_error_that_was_set(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice")
+    channel_stub.SetError(apiproxy_errors.OverQuotaError("enough"))
+    channel_clock.advance(1)
+    with pytest.raises(apiproxy_errors.OverQuotaError):
+        channel.send_message("alice", "hi")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "sending it failed at +1.0 s: SendChannelMessage raised OverQuotaError, an error that "
+        "was set (SetError or channel_error). "
+        "stub.SetError(None) lifts an error that was set for all calls."
+    )
+
+
+@pytest.mark.parametrize(
+    "assertion", [assert_queued, assert_sent, assert_dropped, assert_connected, assert_token_valid]
+)
+def test_a_token_of_another_stub_or_an_earlier_test(assertion, channel_stub):
+    with ChannelServiceStub(time_func=FakeClock("2001-01-01").time):
+        foreign = channel.create_channel("alice")
+    more = ("hi",) if assertion in (assert_queued, assert_sent, assert_dropped) else ()
+
+    assert reason_of(assertion, channel_stub, foreign, *more) == (
+        f"token {foreign[:6]}...alice was not made by this stub: it belongs to another stub or an "
+        "earlier test. Use a token that create_channel has returned in this test."
+    )
+
+
+def test_messages_in_another_order(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", "one")
+    channel.send_message("alice", "two")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "two", "one") == (
+        "the same messages in another order: they wait in the order they were sent."
+    )
+
+
+def test_a_message_too_many(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", "one")
+    channel_clock.advance(1)
+    channel.send_message("alice", "two")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "one").startswith(
+        "1 message more than expected, the first sent at +1.0 s, and still pending."
+    )
+    assert reason_of(assert_sent, channel_stub, "alice", "two", count=0) == (
+        "one too many was sent at +1.0 s, and still pending."
+    )
+
+
+def test_of_two_equal_messages_the_one_that_is_missing_is_told_of(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "tick")
+    channel.send_message("alice", "tick")
+    alice.receive()
+
+    assert reason_of(assert_queued, channel_stub, "alice", "tick", "tick").startswith(
+        "sent at +0.0 s and already read at +0.0 s by a ChannelClient."
+    )
+
+
+def test_a_message_that_should_not_have_been_sent(channel_stub, channel_clock, channel_client):
+    channel_clock.advance(1)
+    channel.send_message("alice", "early")
+    channel_client("alice")
+    channel.send_message("alice", "late")
+
+    assert reason_of(assert_not_sent, channel_stub, "alice") == (
+        "sent at +1.0 s and dropped: alice connected first at +1.0 s; "
+        "sent at +1.0 s, and still pending."
+    )
+
+
+def test_a_message_that_was_queued_and_not_dropped(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", "hi")
+
+    assert reason_of(assert_dropped, channel_stub, "alice", "hi") == (
+        "alice was connected, and it was sent at +0.0 s, and still pending."
+    )
+
+
+def test_a_client_that_is_not_connected(channel_stub, channel_clock, channel_client):
+    assert reason_of(assert_connected, channel_stub, "alice").startswith("alice never connected.")
+    channel_client("alice")
+    assert reason_of(assert_connected, channel_stub, "ALICE").startswith(
+        "'alice' connected, which differs in case; ALICE never connected."
+    )
+    channel_clock.advance(3)
+    assert reason_of(assert_connected, channel_stub, "alice").startswith(
+        "alice had timed out at +2.0 s, idle for 2 s. Keep it connected:"
+    )
+
+
+def test_a_token_whose_time_is_over(channel_stub, channel_clock):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=1)
+    assert reason_of(assert_token_expired, channel_stub, token) == (
+        "it is now +1 min 0 s, 1 s before its end. Let time pass: channel_clock.advance(1)."
+    )
+    channel_clock.advance(1)
+    assert reason_of(assert_token_valid, channel_stub, token) == (
+        "it is now +1 min 1 s, and a token ends at its very second."
+    )
+
+
+def test_what_is_no_token(channel_stub):
+    token = channel.create_channel("alice")
+    assert reason_of(assert_token_valid, channel_stub, "alice") == (
+        "that is a client id: pass what create_channel returned for it."
+    )
+    assert reason_of(assert_token_valid, channel_stub, token + "x").startswith(
+        "a token is md5hex-channel-random-expirysecond-clientid, and the hash has to be"
+    )
+    assert reason_of(assert_token_expired, channel_stub, None) == (
+        "a token is a string, and this is of type NoneType."
+    )
+    assert reason_of(assert_token_valid, channel_stub, token, "bob") == (
+        "the token carries the client id 'alice'."
+    )
+
+
+def test_a_client_that_receives_nothing_is_told_why(channel_stub, channel_clock, channel_client):
+    channel_clock.advance(1)
+    channel.send_message("alice", "hi")
+    alice = channel_client("alice")
+
+    assert reason_of(alice.receive).startswith(
+        "the last message was sent at +1.0 s and dropped: alice connected first at +1.0 s."
+    )
+    alice.close()
+    with pytest.raises(AssertionError, match="the client of 'alice' is closed"):
+        alice.receive()
