@@ -45,3 +45,20 @@ def test_a_client_that_the_test_does_not_hold_is_kept_alive_all_the_same(
     channel_clock.advance(minutes=1)
 
     assert channel_stub.is_connected("alice")
+
+
+def test_a_page_whose_token_has_ended_takes_nothing_from_another_page_when_it_leaves(
+    channel_stub, channel_clock, channel_client
+):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_stub.connect_channel(token)
+
+    with channel_stub.hold("alice", token):
+        channel_clock.advance(61.5)
+        page = channel_client("alice")
+        channel_clock.advance(1)
+
+    channel_clock.advance(0.75)
+    assert page.connected
+    channel_clock.advance(0.25)
+    assert not page.connected
