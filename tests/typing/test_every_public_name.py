@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,17 @@ from pytest_channelstub import (
     InvalidTokenError,
     TokenTimedOutError,
     apiproxy_errors,
+    assert_connected,
+    assert_disconnected,
+    assert_dropped,
+    assert_not_sent,
+    assert_queued,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
     channel,
 )
+from pytest_channelstub.assertions import ANY
 from pytest_channelstub.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
@@ -192,6 +202,27 @@ def test_a_client(channel_client: Callable[..., ChannelClient], channel_clock: F
     with pytest.raises(TokenTimedOutError):
         alice.poll()
     alice.close()
+
+
+def test_assertions(
+    channel_stub: ChannelServiceStub,
+    channel_client: Callable[..., ChannelClient],
+    channel_clock: FakeClock,
+) -> None:
+    channel.send_message("alice", "early")
+    assert_dropped(channel_stub, "alice", re.compile("^early"))
+    alice = channel_client("alice", duration_minutes=1)
+    assert_connected(channel_stub, alice.token)
+    assert_token_valid(channel_stub, alice.token, "alice")
+    channel.send_message("alice", '{"a": 1}')
+    channel.send_message("alice", "two")
+    assert_queued(channel_stub, "alice", {"a": 1}, "two")
+    assert_sent(channel_stub, "alice", ANY, count=2)
+    assert_not_sent(channel_stub, "alice", "three")
+    assert_not_sent(channel_stub, "bob")
+    channel_clock.advance(minutes=2)
+    assert_disconnected(channel_stub, "alice")
+    assert_token_expired(channel_stub, alice.token)
 
 
 def test_over_http(channel_stub: ChannelServiceStub) -> None:
