@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import warnings
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
 
 def pytest_terminal_summary(terminalreporter):
     """Tell how many recorded steps of the SDK's stub were replayed."""
@@ -15,3 +24,22 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             f"conformance: {sum(steps)} recorded steps replayed in {len(steps)} traces, all agree"
         )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium; where there is none the test is skipped, and in CI it fails."""
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    missing = pytest.fail if os.environ.get("CI") else pytest.skip
+    if path is None:
+        missing("no Chromium: install one, or set CHROMIUM to the path of its program")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from playwright.sync_api import sync_playwright  # noqa: PLC0415 (slow, and an extra)
+    except ImportError:
+        missing("no Playwright: pip install playwright")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
