@@ -6,6 +6,9 @@ import os
 import shutil
 import warnings
 
+# Its plugin imports it at the end of every run. Imported here, pytester's runs within this
+# process find it, where each of them would otherwise spend a second on it.
+import hypothesis  # noqa: F401
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
