@@ -119,7 +119,7 @@ def test_a_negated_dirty_equals_is_asked_about_the_text_alone():
 
 
 def test_dirty_equals_inside_json():
-    message = json.dumps({"id": 7, "at": "2020-01-01T00:00:00Z", "tags": ["a", "b"], "x": 0.5})
+    message = json.dumps({"id": 7, "at": "2020-01-01T00:00:00+00:00", "tags": ["a", "b"], "x": 0.5})
     assert matches(
         {
             "id": dirty_equals.IsPositiveInt,
