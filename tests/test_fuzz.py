@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub import InvalidTokenError, TokenTimedOutError, channel
+from pytest_channelstub import (
+    FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
+    _options,
+    channel,
+)
+from pytest_channelstub.web import ChannelMiddleware
 
 MUTATED_TOKENS = 100_000
 # No examples are kept on disk, and each run tries the same ones: a red run is never chance.
@@ -160,3 +167,140 @@ def test_the_app_reads_back_exactly_the_client_id(channel_stub, client_id):
     channel_stub.add_connect_event(client_id)
     assert read == [client_id]
     assert channel_stub.requests[-1].body == f"from={client_id}"
+
+
+# Over HTTP. A middleware that was stopped holds no poll, so that nothing is waited for.
+
+words = st.sampled_from(
+    ["command", "channel", "wait", "again", "page", "client", "connect", "poll", "disconnect"]
+)
+pieces = st.one_of(words, st.sampled_from(["=", "&", ";", "%", "%zz", "+", "\x00"]), st.text())
+queries = st.lists(pieces, max_size=12).map("".join)
+well_formed = st.dictionaries(words, st.text(max_size=40) | words, max_size=6).map(urlencode)
+
+
+@pytest.fixture
+def ask(channel_stub):
+    """A function that sends a query to the service's endpoint, and gives the status."""
+    middleware = ChannelMiddleware(channel_stub)
+    middleware.stop()
+
+    def ask(query, **environ):
+        statuses = []
+        path = {"REQUEST_METHOD": "GET", "PATH_INFO": "/_ah/channel/dev", "QUERY_STRING": query}
+        body = middleware(path | environ, lambda status, _headers: statuses.append(status))
+        assert all(isinstance(part, bytes) for part in body)
+        [status] = statuses
+        return int(status.split()[0])
+
+    return ask
+
+
+@plainly
+@given(query=queries | well_formed)
+def test_a_query_string_is_answered_or_refused(ask, query):
+    assert ask(query) in (200, 400, 401)
+
+
+@plainly
+@given(
+    command=st.sampled_from(["connect", "poll", "disconnect", "stay"]),
+    more=st.dictionaries(words, st.text(max_size=10) | st.floats().map(str), max_size=4),
+    cookie=st.text(max_size=30),
+)
+def test_a_good_token_is_answered_whatever_comes_with_it(ask, command, more, cookie):
+    token = channel.create_channel("alice & bob")
+    query = urlencode({"command": command, "channel": token}) + "&" + urlencode(more)
+    assert ask(query, HTTP_COOKIE=cookie) in (200, 400)
+
+
+# Settings and times.
+
+
+class Asked:
+    """Stands in for pytest's config, of whose settings one has a hostile value."""
+
+    def __init__(self, name, value):
+        self.settings = {f"channelstub_{name}": value}
+
+    def getini(self, name):
+        return self.settings.get(name, "")
+
+    def getoption(self, _name, default):
+        return default
+
+
+@plainly
+@given(
+    name=st.sampled_from(["start", "clock", "seed", "strict", "scope", "reset", "appengine"]),
+    value=st.text(max_size=30)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.dates().map(str),
+)
+def test_an_ini_value_is_taken_or_a_usage_error_that_names_it(name, value):
+    try:
+        _options.of_run(Asked(name, value))
+    except pytest.UsageError as error:
+        told = str(error)
+    else:
+        told = f"channelstub_{name}"
+    assert f"channelstub_{name}" in told
+
+
+class Marked:
+    """Stands in for a test with one marker."""
+
+    nodeid = "test_it.py::test_it"
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def iter_markers(self, name):
+        return [self.marker] if self.marker.name == name else []
+
+    def get_closest_marker(self, name):
+        return self.marker if self.marker.name == name else None
+
+
+keywords = st.sampled_from(["start", "clock", "seed", "strict", "what", "error", "call", "rate"])
+
+
+@plainly
+@given(
+    name=st.sampled_from(["channel_stub", "channel_reset", "channel_error"]),
+    arguments=st.lists(anything, max_size=2),
+    named=st.dictionaries(keywords | st.text(max_size=5), anything, max_size=3),
+)
+def test_a_markers_arguments_are_taken_or_the_test_fails_and_is_named(name, arguments, named):
+    test = Marked(pytest.Mark(name, tuple(arguments), named, _ispytest=True))
+    try:
+        _options.of_node(test, _options.Settings())
+        _options.reset_of(test, "queues")
+        _options.errors_of(test)
+    except pytest.fail.Exception as error:
+        told, traced = str(error), error.pytrace
+    else:
+        told, traced = test.nodeid, False
+    assert not traced
+    assert told.startswith(test.nodeid)
+
+
+@plainly
+@given(start=anything | st.datetimes() | st.dates() | st.floats(width=64))
+def test_a_clock_starts_at_a_time_or_says_why_not(start):
+    try:
+        clock = FakeClock(start)
+    except (TypeError, ValueError):
+        return
+    assert clock.now.timestamp() == pytest.approx(clock.time(), abs=1e-3)
+
+
+@plainly
+@given(span=anything | st.timedeltas() | st.floats(allow_nan=True), back=st.booleans())
+def test_a_clock_moves_by_a_span_or_says_why_not(span, back):
+    clock = FakeClock()
+    try:
+        (clock.tick if back else clock.advance)(span)
+    except (TypeError, ValueError):
+        assert clock.elapsed == 0
