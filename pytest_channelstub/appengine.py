@@ -75,6 +75,7 @@ class _State:
         self.undo: list[Callable[[], object]] = []
         self.errors_absent = False
         self.probing_thread: int | None = None
+        self.make_sync_call: object = None
         self.switched_off: weakref.WeakSet[Any] = weakref.WeakSet()
         self.testbeds_own: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -139,21 +140,22 @@ def installed_errors() -> Any | None:
 
 
 def proxy_map() -> Any | None:
-    """The SDK's current map of stubs, where a channel call has to go through it; else None.
+    """What a channel call has to be made on where it goes through the SDK; else None.
 
-    It has to where the map has a channel stub, and where a testbed has switched the
-    service off: the map then refuses the call in the SDK's own words.
+    That is the SDK's module, whose `MakeSyncCall` goes to the current map and runs its
+    hooks, and which suites replace. A call goes there where the map has a channel stub,
+    where a testbed has switched the service off (the map then refuses it in the SDK's
+    own words), and where `MakeSyncCall` is replaced.
     """
-    module = sys.modules.get(_MAP)
+    module: Any = sys.modules.get(_MAP)
     if module is None or _state.mode == "never":
         return None
     current = getattr(module, "apiproxy", None)
-    if current is None:
-        return None
-    stub = current.GetStub(_SERVICE)
+    stub = None if current is None else current.GetStub(_SERVICE)
     if stub is not None and type(stub).__module__ != _BRIDGE:
-        return current
-    return current if current in _state.switched_off else None
+        return module
+    is_replaced = module.MakeSyncCall is not _state.make_sync_call is not None
+    return module if is_replaced or current in _state.switched_off else None
 
 
 def is_silent_request_data(request_data: object) -> bool:
@@ -203,7 +205,7 @@ class _AliasLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         spec: Any = module.__spec__
         module.__spec__ = spec.loader_state
-        _forget_module_later(spec.name, module)
+        _forget_later(spec.name, lambda served: served is module)
         if spec.name == _CHANNEL:
             # `from google.appengine.api.channel import x` looks for x among the
             # submodules of the module's own name, where these are not.
@@ -263,30 +265,21 @@ def _attach() -> None:
 
 def _namespace(name: str) -> ModuleSpec:
     spec = ModuleSpec(name, None, is_package=True)
-
-    def undo() -> None:
-        module = sys.modules.get(name)
-        if module is not None and module.__spec__ is spec:
-            del sys.modules[name]
-
-    _remember_in_parent(name)
-    _state.undo.append(undo)
+    _forget_later(name, lambda module: module.__spec__ is spec)
     return spec
 
 
-def _forget_module_later(name: str, module: ModuleType) -> None:
+def _forget_later(name: str, is_ours: Callable[[ModuleType], bool]) -> None:
+    """Have the last `undo` take a module away, and its name out of its parent."""
+
     def undo() -> None:
-        if sys.modules.get(name) is module:
+        if name in sys.modules and is_ours(sys.modules[name]):
             del sys.modules[name]
 
-    _remember_in_parent(name)
-    _state.undo.append(undo)
-
-
-def _remember_in_parent(name: str) -> None:
     parent, _, tail = name.rpartition(".")
     if parent in sys.modules:
         _remember(sys.modules[parent], tail)
+    _state.undo.append(undo)
 
 
 def _remember(owner: Any, name: str) -> None:
@@ -321,6 +314,7 @@ def _patch_map(module: Any) -> None:
     original = module.APIProxyStubMap.GetStub
     if getattr(original, "__module__", None) == __name__:
         return
+    _state.make_sync_call = module.MakeSyncCall
 
     def GetStub(self: Any, service: str) -> Any:
         own = getattr(self, "_APIProxyStubMap__stub_map", ())
@@ -370,13 +364,21 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
         _state.switched_off.add(self._test_stub_map)
         return
     stub = _in_force()
-    close = None
     if stub is None or stub in _state.testbeds_own:
         stub = importlib.import_module(_STUB).ChannelServiceStub()
         _state.testbeds_own.add(stub)
-        close = type(stub).close
-    self._register_stub(_SERVICE, stub, close)
+        self._register_stub(_SERVICE, stub, type(stub).close)
+    else:
+        take_out = functools.partial(_take_out, self, stub)
+        stub.closing.append(take_out)
+        self._register_stub(_SERVICE, stub, lambda stub: _remove(stub.closing, take_out))
     _state.switched_off.discard(self._test_stub_map)
+
+
+def _take_out(testbed: Any, stub: object) -> None:
+    """A testbed may outlive the stub that it was lent."""
+    if testbed._activated and testbed.get_stub(_SERVICE) is stub:  # noqa: SLF001 (as its own methods)
+        testbed._disable_stub(_SERVICE)  # noqa: SLF001 (as above)
 
 
 def _registering(original: Callable[..., object]) -> Callable[..., object]:

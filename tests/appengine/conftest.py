@@ -76,6 +76,9 @@ STANDIN = {
                 return stub.MakeSyncCall(service, call, request, response)
 
         apiproxy = APIProxyStubMap()
+
+        def MakeSyncCall(service, call, request, response, stubmap=None):
+            return (stubmap or apiproxy).MakeSyncCall(service, call, request, response)
     """,
     "appengine/ext/testbed/__init__.py": """
         from google.appengine.api import apiproxy_stub_map
@@ -84,7 +87,10 @@ STANDIN = {
         SUPPORTED_SERVICES = sorted(INIT_STUB_METHOD_NAMES)
 
         class Testbed:
+            _activated = False
+
             def activate(self):
+                self._activated = True
                 self.before = apiproxy_stub_map.apiproxy
                 self._test_stub_map = apiproxy_stub_map.APIProxyStubMap()
                 apiproxy_stub_map.apiproxy = self._test_stub_map
@@ -94,6 +100,7 @@ STANDIN = {
                 for stub, callback in self.enabled.values():
                     if callback:
                         callback(stub)
+                self._activated = False
                 apiproxy_stub_map.apiproxy = self.before
 
             def _register_stub(self, service_name, stub, deactivate_callback=None):
@@ -101,11 +108,13 @@ STANDIN = {
                 self.enabled[service_name] = stub, deactivate_callback
 
             def _disable_stub(self, service_name):
-                self.enabled.pop(service_name, None)
+                stub, callback = self.enabled.pop(service_name, (None, None))
+                if callback:
+                    callback(stub)
                 self._test_stub_map._APIProxyStubMap__stub_map.pop(service_name, None)
 
             def get_stub(self, service_name):
-                return self.enabled[service_name][0]
+                return self.enabled.get(service_name, (None,))[0]
 
             def init_channel_stub(self, enable=True):
                 raise NotImplementedError

@@ -159,6 +159,47 @@ def test_a_stub_that_a_suite_registers_in_testbed_by_hand_is_reached(testbed, st
         bed.deactivate()
 
 
+def test_a_testbed_that_outlives_the_stub_it_was_lent_lets_it_go(testbed, stub_map, installed):
+    installed()
+    bed = testbed.Testbed()
+    bed.activate()
+    with ChannelServiceStub() as stub:
+        bed.init_channel_stub()
+
+    assert bed.get_stub("channel") is None
+    assert stub_map.apiproxy.GetStub("channel") is None
+    with ChannelServiceStub() as stub:
+        channel.create_channel("alice")
+        assert len(stub.timeline) == 1
+    bed.deactivate()
+
+
+def test_a_stub_that_outlives_its_testbeds_keeps_nothing_of_them(testbed, installed, stub):
+    installed()
+    for _ in range(3):
+        bed = testbed.Testbed()
+        bed.activate()
+        bed.init_channel_stub()
+        bed.deactivate()
+
+    assert stub.closing == []
+
+
+def test_a_suite_that_replaces_the_modules_own_call_sees_every_call(
+    stub_map, installed, monkeypatch
+):
+    installed()
+    seen = []
+    monkeypatch.setattr(stub_map, "MakeSyncCall", lambda *told: seen.append(told[:2]))
+
+    channel.send_message("alice", "hello")
+    with ChannelServiceStub() as stub:
+        channel.send_message("alice", "hello")
+
+    assert seen == [("channel", "SendChannelMessage")] * 2
+    assert not stub.timeline
+
+
 def test_calls_go_through_the_map(stub_map, installed, stub):
     installed()
 
