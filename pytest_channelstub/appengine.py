@@ -26,10 +26,10 @@ MODES = ("auto", "always", "never")
 _SERVICE = "channel"
 _CHANNEL = "google.appengine.api.channel"
 _ALIASES = {
-    _CHANNEL: "pytest_channelstub.channel",
-    f"{_CHANNEL}.channel": "pytest_channelstub.channel",
-    f"{_CHANNEL}.channel_service_pb": "pytest_channelstub.channel_service_pb",
-    f"{_CHANNEL}.channel_service_stub": "pytest_channelstub.stub",
+    _CHANNEL: "channel",
+    f"{_CHANNEL}.channel": "channel",
+    f"{_CHANNEL}.channel_service_pb": "channel_service_pb",
+    f"{_CHANNEL}.channel_service_stub": "stub",
 }
 _PARENTS = ("google", "google.appengine", "google.appengine.api")
 _MAP = "google.appengine.api.apiproxy_stub_map"
@@ -37,8 +37,6 @@ _REQUEST_INFO = "google.appengine.api.request_info"
 _TESTBED = "google.appengine.ext.testbed"
 _ERRORS = "google.appengine.runtime.apiproxy_errors"
 _BRIDGE = "google.appengine.runtime.default_api_stub"
-_REGISTRY = "pytest_channelstub.apiproxy"
-_STUB = "pytest_channelstub.stub"
 
 _MISSING = object()
 
@@ -164,13 +162,12 @@ def is_silent_request_data(request_data: object) -> bool:
     So does the one that the SDK gives its own stubs by default; None has no dispatcher.
     """
     module: Any = sys.modules.get(_REQUEST_INFO)
-    if request_data is None:
-        return True
     if module is None or _state.mode == "never":
-        return False
-    if not isinstance(request_data, module._LocalRequestInfo):  # noqa: SLF001 (it has no other name)
-        return False
-    return type(request_data.get_dispatcher()) is module._LocalFakeDispatcher  # noqa: SLF001
+        return request_data is None
+    local, silent = module._LocalRequestInfo, module._LocalFakeDispatcher  # noqa: SLF001 (their names)
+    if not isinstance(request_data, local):
+        return request_data is None
+    return type(request_data.get_dispatcher()) is silent
 
 
 class _Finder:
@@ -196,7 +193,7 @@ class _AliasLoader(Loader):
     """
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(_ALIASES[spec.name])
+        module: ModuleType = _ours(_ALIASES[spec.name])
         spec.loader_state = module.__spec__
         if spec.submodule_search_locations is not None:
             _remember(module, "__path__")
@@ -247,8 +244,8 @@ class _WatchedLoader(Loader):
 def _found_by_others(
     asking: object, name: str, path: Sequence[str] | None, target: ModuleType | None
 ) -> ModuleSpec | None:
-    others = [finder for finder in sys.meta_path if finder is not asking]
-    specs = (finder.find_spec(name, path, target) for finder in others)
+    finders = [*sys.meta_path]
+    specs = (each.find_spec(name, path, target) for each in finders if each is not asking)
     return next((spec for spec in specs if spec is not None), None)
 
 
@@ -320,7 +317,7 @@ def _patch_map(module: Any) -> None:
         own = getattr(self, "_APIProxyStubMap__stub_map", ())
         if service != _SERVICE or _SERVICE in own or not _is_open(module, self):
             return original(self, service)
-        stub = _in_force()
+        stub = _ours("apiproxy").in_force()
         return original(self, service) if stub is None else stub
 
     _replace(module.APIProxyStubMap, "GetStub", GetStub)
@@ -331,9 +328,13 @@ def _is_open(module: Any, stub_map: object) -> bool:
     return is_current and stub_map not in _state.switched_off and _state.mode != "never"
 
 
-def _in_force() -> Any | None:
-    registry: Any = sys.modules.get(_REGISTRY)
-    return None if registry is None else registry.in_force()
+def _ours(name: str) -> Any:
+    """A module of ours, as `from pytest_channelstub import name` finds it.
+
+    In a process in which pytester has run, `sys.modules` may lack what our modules hold.
+    """
+    module = vars(sys.modules["pytest_channelstub"]).get(name)
+    return importlib.import_module(f"pytest_channelstub.{name}") if module is None else module
 
 
 def _patch_testbed(module: Any) -> None:
@@ -363,9 +364,9 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
     if not enable:
         _state.switched_off.add(self._test_stub_map)
         return
-    stub = _in_force()
+    stub = _ours("apiproxy").in_force()
     if stub is None or stub in _state.testbeds_own:
-        stub = importlib.import_module(_STUB).ChannelServiceStub()
+        stub = _ours("stub").ChannelServiceStub()
         _state.testbeds_own.add(stub)
         self._register_stub(_SERVICE, stub, type(stub).close)
     else:
@@ -387,7 +388,7 @@ def _registering(original: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(original)
     def _register_stub(self: Any, service_name: str, stub: Any, *args: Any, **kwargs: Any) -> None:
         original(self, service_name, stub, *args, **kwargs)
-        if isinstance(stub, importlib.import_module(_REGISTRY).APIProxyStub):
+        if isinstance(stub, _ours("apiproxy").APIProxyStub):
             self._test_stub_map.RegisterStub(service_name, stub)
 
     return _register_stub

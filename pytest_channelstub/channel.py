@@ -13,6 +13,19 @@ from pytest_channelstub.channel_service_pb import (
     VoidProto,
 )
 
+__all__ = [
+    "MAXIMUM_CLIENT_ID_LENGTH",
+    "MAXIMUM_MESSAGE_LENGTH",
+    "MAXIMUM_TOKEN_DURATION_MINUTES",
+    "AppIdAliasRequired",
+    "Error",
+    "InvalidChannelClientIdError",
+    "InvalidChannelTokenDurationError",
+    "InvalidMessageError",
+    "create_channel",
+    "send_message",
+]
+
 MAXIMUM_CLIENT_ID_LENGTH = 256
 """The longest client id, in UTF-8 bytes."""
 MAXIMUM_MESSAGE_LENGTH = 32767
