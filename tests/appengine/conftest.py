@@ -174,7 +174,8 @@ def run(tmp_path):
     """Run Python in a process of its own, in the test's directory."""
 
     def run(*arguments):
-        environment = os.environ | {
+        ours = ("PYTEST_PLUGINS", "PYTEST_ADDOPTS")
+        environment = {name: value for name, value in os.environ.items() if name not in ours} | {
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
