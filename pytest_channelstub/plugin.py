@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +32,7 @@ class _Run:
         item: The current test.
         begun: Whether what outlives it has been reset for it.
         keeper: The stubs; None until the first is built.
+        packages: Those that have fixtures of their own.
     """
 
     options: _options.RunSettings
@@ -38,6 +41,7 @@ class _Run:
     item: pytest.Item | None = None
     begun: bool = False
     keeper: Keeper | None = None
+    packages: set[pytest.Package] = field(default_factory=set)
 
 
 _RUN = pytest.StashKey[_Run]()
@@ -75,6 +79,7 @@ _INI = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the command line and of the ini file."""
+    _forget_unloaded_modules()
     group = parser.getgroup("channelstub", "App Engine's Channel API")
     group.addoption("--channelstub-clock", metavar="CLOCK", help=_INI["clock"])
     group.addoption("--channelstub-strict", metavar="WHAT", help=_INI["strict"])
@@ -135,6 +140,20 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"channelstub: {', '.join(told)}" if told else None
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Give each package fixtures of its own, where that is their scope.
+
+    pytest builds a plugin's package-scoped fixtures once for the whole session: only those
+    that are defined within a package are the package's.
+    """
+    run = collector.config.stash[_RUN]
+    if run.options.scope == "package":
+        for node in collector.listchain():
+            if isinstance(node, pytest.Package) and node not in run.packages:
+                run.packages.add(node)
+                _define_fixtures_for(node)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check the test's markers before anything is built for it."""
@@ -158,11 +177,15 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Non
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Reset what outlives a test that has no fixtures of its own."""
+    """Reset what outlives a test without fixtures; fail one that leaves what it must not."""
+    __tracebackhide__ = True
     run = item.config.stash[_RUN]
     if not run.begun:
         _begin(run)
-    return (yield)
+    result = yield
+    if run.settings.strict and run.keeper is not None:
+        _insist(run.keeper, run.settings.strict)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -277,8 +300,33 @@ def make_channel_stub(pytestconfig: pytest.Config) -> Callable[..., ChannelServi
     return make
 
 
+def _define_fixtures_for(package: pytest.Package) -> None:
+    holder = ModuleType(package.nodeid)
+    for fixture in (channel_stub, channel_clock, channel_server):
+        setattr(holder, fixture.__name__, fixture)
+    # pytest has no public way to define a fixture for a node.
+    manager: Any = package.session._fixturemanager  # noqa: SLF001
+    try:
+        manager.parsefactories(holder=holder, node=package)
+    except TypeError:  # before pytest 9
+        manager.parsefactories(holder, package.nodeid)
+
+
+def _forget_unloaded_modules() -> None:
+    """Make sure that no module of ours is loaded twice.
+
+    pytester takes what its runs have loaded out of `sys.modules` again, and leaves it on
+    the package, where `from pytest_channelstub import channel` would still find it.
+    """
+    package = sys.modules["pytest_channelstub"]
+    for name, value in [*vars(package).items()]:
+        if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is not value:
+            delattr(package, name)
+
+
 def _keeper(run: _Run) -> Keeper:
     if run.keeper is None:
+        _forget_unloaded_modules()
         from pytest_channelstub._keeper import Keeper  # noqa: PLC0415 (when first asked for)
 
         run.keeper = Keeper()
@@ -294,6 +342,15 @@ def _begin(run: _Run) -> None:
         run.keeper.begin_test(_options.reset_of(run.item, run.options.reset))
         run.reporter.settle()
         _tell_errors(run, run.keeper)
+
+
+def _insist(keeper: Keeper, strict: frozenset[str]) -> None:
+    from pytest_channelstub import strictness  # noqa: PLC0415 (only where it is asked for)
+
+    timelines = [(stub.timeline, since) for stub, since in keeper.alive.items()]
+    complaint = strictness.complaint(timelines, strict)
+    if complaint is not None:
+        pytest.fail(complaint, pytrace=False)
 
 
 def _tell_errors(run: _Run, keeper: Keeper) -> None:

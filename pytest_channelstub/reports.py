@@ -38,7 +38,7 @@ class Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._directory = _directory(config)
-        self._full_before = verbosity.show_in_full(config.getoption("verbose") >= _FULL_FROM)
+        self._full_before = verbosity.show_in_full(config.getoption("verbose", 0) >= _FULL_FROM)
         self._used: list[tuple[Timeline, int]] = []
         self._older: list[tuple[Timeline, int]] = []
         self._outcomes: dict[str, str] = {}

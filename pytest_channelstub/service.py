@@ -60,7 +60,8 @@ class ChannelService(apiproxy.APIProxyStub):
         self._always_log = log is not logging.debug
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
-        self.timeline = Timeline(self.clock.time())
+        shared = isinstance(self.clock, SystemClock)
+        self.timeline = Timeline(None if shared else self.clock.start)
         self.seed: int | str = next(_unseeded)
         self._time = self.clock.time
         self._agenda = self.clock.agenda

@@ -47,16 +47,26 @@ class Timeline(Sequence[Event]):
         >>> stub.timeline.of("alice", kind="drop")
 
     Attributes:
-        start: The time at which the stub began, in seconds since the epoch.
         expected: Indexes of the messages that an assertion has named.
     """
 
-    def __init__(self, start: float) -> None:
-        self.start = start
+    def __init__(self, start: float | None = None) -> None:
+        self._start = start
         self.expected: set[int] = set()
         self._rows: list[Row] = []
         self._watchers: dict[str | None, list[threading.Event]] = {}
         self._lock = threading.Lock()
+
+    @property
+    def start(self) -> float:
+        """What times are told relative to, in seconds since the epoch.
+
+        The clock's start, where the clock is the stub's own; else the first event, as
+        `@freeze_time` may move the process's time after the stub was built.
+        """
+        if self._start is None:
+            return self._rows[0][0] if self._rows else 0.0
+        return self._start
 
     def __repr__(self) -> str:
         return f"<Timeline of {len(self._rows)} events>"

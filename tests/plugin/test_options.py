@@ -1,0 +1,326 @@
+"""Every cell of the table of options: by marker, command line and ini file."""
+
+from __future__ import annotations
+
+import pytest
+
+START = "test_start"
+BODIES = {
+    "start": "def test_it(channel_clock): print('GOT', channel_clock.start)",
+    "clock": "def test_it(channel_clock): print('GOT', type(channel_clock).__name__)",
+    "seed": "def test_it(channel_stub): print('GOT', channel_stub.seed)",
+}
+
+
+def got(pytester, name, *, marker="", ini="", args=()):
+    """Run one test that prints what it got of an option, and give that."""
+    if ini:
+        pytester.makeini(f"[pytest]\nchannelstub_{name} = {ini}\n")
+    pytester.makepyfile(f"import datetime, pytest\n{marker}\n{BODIES[name]}\n")
+    result = pytester.runpytest("-s", *args)
+    result.assert_outcomes(passed=1)
+    return next(
+        line.split("GOT ", 1)[1].split()[0] for line in result.outlines if "GOT " in line
+    ).rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("marker", "expected"),
+    [
+        ("'2021-06-01T12:00:00Z'", 1622548800.0),
+        ("'2021-06-01'", 1622505600.0),
+        ("1300000000.75", 1300000000.75),
+        ("datetime.datetime(2021, 6, 1)", 1622505600.0),
+        ("datetime.datetime(2021, 6, 1, tzinfo=datetime.timezone.utc)", 1622505600.0),
+    ],
+)
+def test_a_marker_sets_the_start_in_every_form(pytester, marker, expected):
+    marker = f"@pytest.mark.channel_stub(start={marker})"
+
+    assert float(got(pytester, "start", marker=marker)) == expected
+
+
+@pytest.mark.parametrize("ini", ["2021-06-01T12:00:00Z", "1622548800", "1622548800.0"])
+def test_the_ini_file_sets_the_start(pytester, ini):
+    assert float(got(pytester, "start", ini=ini)) == 1622548800.0
+
+
+def test_the_start_is_2020_by_default(pytester):
+    assert float(got(pytester, "start")) == 1577836800.0
+
+
+def test_a_markers_start_beats_the_ini_files(pytester):
+    marker = "@pytest.mark.channel_stub(start=5)"
+
+    assert float(got(pytester, "start", marker=marker, ini="7")) == 5.0
+
+
+CLOCKS = {"fake": "FakeClock", "freeze": "FrozenClock", "system": "SystemClock"}
+
+
+@pytest.mark.parametrize(("clock", "expected"), [*CLOCKS.items()])
+def test_the_clock_is_set_by_marker_command_line_and_ini(pytester, clock, expected):
+    marker = f"@pytest.mark.channel_stub(clock={clock!r})"
+
+    assert got(pytester, "clock", marker=marker) == expected
+    assert got(pytester, "clock", args=[f"--channelstub-clock={clock}"]) == expected
+    assert got(pytester, "clock", ini=clock) == expected
+
+
+def test_the_clock_is_fake_by_default(pytester):
+    assert got(pytester, "clock") == "FakeClock"
+
+
+def test_the_marker_beats_the_command_line_which_beats_the_ini_file(pytester):
+    line = ["--channelstub-clock=freeze"]
+    marker = "@pytest.mark.channel_stub(clock='fake')"
+
+    assert got(pytester, "clock", args=line, ini="system") == "FrozenClock"
+    assert got(pytester, "clock", args=line, ini="system", marker=marker) == "FakeClock"
+
+
+@pytest.mark.parametrize("seed", ["7", "'carrots'"])
+def test_a_marker_sets_the_seed_to_a_number_or_a_string(pytester, seed):
+    marker = f"@pytest.mark.channel_stub(seed={seed})"
+
+    assert got(pytester, "seed", marker=marker) == seed.strip("'")
+
+
+def test_the_ini_file_sets_the_seed(pytester):
+    assert got(pytester, "seed", ini="carrots") == "carrots"
+
+
+def test_the_seed_is_derived_from_the_tests_node_id_by_default(pytester):
+    assert got(pytester, "seed").endswith("::test_it")
+
+
+def test_a_token_is_the_same_at_every_run_and_differs_between_tests(pytester):
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_one(channel_stub):
+            print("GOT", channel.create_channel("alice"))
+
+        def test_two(channel_stub):
+            print("GOT", channel.create_channel("alice"))
+        """
+    )
+
+    def tokens():
+        lines = pytester.runpytest("-s").outlines
+        return [line.split("GOT ")[1] for line in lines if "GOT " in line]
+
+    first = tokens()
+    assert first == tokens()
+    assert len({*first}) == 2
+
+
+STRICT = """
+    import pytest
+    from pytest_channelstub import channel
+
+    {marker}
+    def test_it(channel_stub, channel_client):
+        channel.send_message("alice", "early")
+        channel_client("alice")
+        channel.send_message("alice", "late")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "named", "not_named"),
+    [
+        ("dropped", ["early"], ["late"]),
+        ("unread", ["late"], ["early"]),
+        ("dropped unread", ["early", "late"], []),
+        ("dropped,unread", ["early", "late"], []),
+    ],
+)
+@pytest.mark.parametrize("place", ["marker", "command line", "ini"])
+def test_strictness_is_set_by_marker_command_line_and_ini(pytester, what, named, not_named, place):
+    marker = f"@pytest.mark.channel_stub(strict={what!r})" if place == "marker" else ""
+    args = [f"--channelstub-strict={what}"] if place == "command line" else []
+    if place == "ini":
+        pytester.makeini(f"[pytest]\nchannelstub_strict = {what}\n")
+    pytester.makepyfile(STRICT.format(marker=marker))
+
+    result = pytester.runpytest(*args, "--tb=short")
+
+    result.assert_outcomes(failed=1)
+    complaint = [line for line in result.outlines if line.startswith("  '")]
+    for message in named:
+        assert any(message in line for line in complaint), complaint
+    for message in not_named:
+        assert not any(message in line for line in complaint), complaint
+
+
+@pytest.mark.parametrize("strict", ["('dropped', 'unread')", "{'dropped', 'unread'}"])
+def test_a_marker_takes_several_strictnesses_as_a_collection(pytester, strict):
+    pytester.makepyfile(STRICT.format(marker=f"@pytest.mark.channel_stub(strict={strict})"))
+
+    pytester.runpytest().assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("strict", ["''", "()"])
+def test_a_marker_lifts_the_strictness_of_the_run(pytester, strict):
+    pytester.makepyfile(STRICT.format(marker=f"@pytest.mark.channel_stub(strict={strict})"))
+
+    pytester.runpytest("--channelstub-strict=dropped,unread").assert_outcomes(passed=1)
+
+
+def test_the_marker_nearest_the_test_wins_keyword_by_keyword(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.channel_stub(start=1, seed="module", clock="fake")
+
+        @pytest.mark.channel_stub(seed="class", clock="freeze")
+        class TestIt:
+            @pytest.mark.channel_stub(clock="system")
+            def test_it(self, channel_stub, channel_clock):
+                assert type(channel_clock).__name__ == "SystemClock"
+                assert channel_stub.seed == "class"
+
+            @pytest.mark.channel_stub(clock="fake")
+            def test_start(self, channel_clock):
+                assert channel_clock.start == 1
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=2)
+
+
+BAD_MARKERS = [
+    ("channel_stub(strat=1)", "unexpected keyword argument 'strat'; it takes start, clock, seed"),
+    ("channel_stub(1)", "too many positional arguments; it takes start, clock, seed, strict"),
+    ("channel_stub(clock='frozen')", "'frozen' is not allowed here: pass 'fake', 'freeze', 'sys"),
+    ("channel_stub(clock=1)", "1 is not allowed here: pass 'fake', 'freeze', 'system'"),
+    ("channel_stub(start='soon')", "'soon' is no point in time: pass an ISO 8601 string such as"),
+    ("channel_stub(start=None)", "None, of type NoneType, is no point in time"),
+    ("channel_stub(seed=1.5)", "1.5 is not allowed here: pass a whole number or a string"),
+    ("channel_stub(strict='lost')", "'lost' is not allowed here: pass 'dropped', 'unread' or bo"),
+    ("channel_stub(strict=3)", "3 is not allowed here: pass 'dropped', 'unread' or both"),
+    ("channel_reset()", "missing a required argument: 'what'; it takes what"),
+    ("channel_reset('some')", "'some' is not allowed here: pass 'queues', 'all', 'nothing'"),
+    ("channel_error()", "missing a required argument: 'error'; it takes error, call, rate"),
+    ("channel_error('no')", "'no' is not allowed here: pass an apiproxy_errors.Error, or a code"),
+    ("channel_error(6)", "6 is not allowed here: pass an apiproxy_errors.Error, or a code of"),
+    ("channel_error(3, call='Send')", "'Send' is not allowed here: pass call='CreateChannel', "),
+    ("channel_error(3, rate=2)", "2 is not allowed here: pass rate= a number from 0 to 1"),
+    ("channel_error(3, rate='x')", "'x' is not allowed here: pass rate= a number from 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("marker", "told"), BAD_MARKERS)
+def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, marker, told):
+    path = pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.{marker}
+        def test_it(channel_stub):
+            pass
+        """
+    )
+
+    result = pytester.runpytest("-o", "addopts=")
+
+    result.assert_outcomes(errors=1)
+    start = f"{path.name}::test_it: @pytest.mark.{marker.split('(')[0]}"
+    lines = [line for line in result.outlines if line.startswith(start)]
+    assert len(lines) == 1, result.outlines
+    assert told in lines[0]
+    assert not any("plugin.py" in line or "_options.py" in line for line in result.outlines)
+
+
+BAD_VALUES = [
+    ("start", "soon", "'soon' is no point in time"),
+    ("clock", "frozen", "'frozen' is not allowed here: pass 'fake', 'freeze', 'system'"),
+    ("strict", "lost", "'lost' is not allowed here: pass 'dropped', 'unread' or both"),
+    ("scope", "test", "'test' is not allowed here: pass 'function', 'class', 'module', 'package'"),
+    ("reset", "some", "'some' is not allowed here: pass 'queues', 'all', 'nothing'"),
+    ("appengine", "yes", "'yes' is not allowed here: pass 'auto', 'always', 'never'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "told"), BAD_VALUES)
+def test_a_bad_ini_value_is_a_usage_error_before_collection(pytester, name, value, told):
+    pytester.makeini(f"[pytest]\nchannelstub_{name} = {value}\n")
+    pytester.makepyfile("raise RuntimeError('collected')")
+
+    result = pytester.runpytest()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    errors = [line for line in result.errlines if line]
+    assert len(errors) == 1, errors
+    assert f"channelstub_{name}: {told}" in errors[0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("clock", "frozen"), ("strict", "lost")])
+def test_a_bad_command_line_value_is_a_usage_error_before_collection(pytester, name, value):
+    pytester.makepyfile("raise RuntimeError('collected')")
+
+    result = pytester.runpytest(f"--channelstub-{name}={value}")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --channelstub-{name}: '{value}' is not allowed here*"])
+
+
+def test_the_header_shows_what_is_not_at_its_default_and_where_it_was_set(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = module\nchannelstub_clock = system\n")
+    pytester.makepyfile("def test_it(): pass")
+
+    result = pytester.runpytest("--channelstub-clock=freeze", "--channelstub-strict=dropped")
+
+    header = [line for line in result.outlines if line.startswith("channelstub:")]
+    assert header == [
+        (
+            "channelstub: clock=freeze (from --channelstub-clock), "
+            "strict=dropped (from --channelstub-strict), scope=module (from ini channelstub_scope)"
+        )
+    ]
+
+
+def test_the_header_says_nothing_where_all_is_at_its_default(pytester):
+    pytester.makepyfile("def test_it(): pass")
+
+    assert "channelstub:" not in pytester.runpytest().stdout.str()
+
+
+def test_markers_and_options_tell_what_they_are_for(pytester):
+    markers = pytester.runpytest("--markers").stdout.str()
+    for signature in (
+        "channel_stub(*, start, clock, seed, strict):",
+        "channel_reset(what):",
+        "channel_error(error, call=None, rate=1.0):",
+    ):
+        assert f"@pytest.mark.{signature}" in markers
+
+    told = pytester.runpytest("--help").stdout.str()
+    for option in ("--channelstub-clock=CLOCK", "--channelstub-strict=WHAT"):
+        assert option in told
+    for name in ("start", "clock", "seed", "strict", "scope", "reset", "appengine"):
+        assert f"channelstub_{name} (string)" in told
+
+
+def test_a_run_with_everything_strict_is_clean(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.channel_stub(start=1, clock="freeze", seed=1, strict="dropped")
+        @pytest.mark.channel_reset("all")
+        @pytest.mark.channel_error(3, call="SendChannelMessage", rate=0.0)
+        def test_it(channel_stub, channel_clock, channel_client):
+            channel_client("alice")
+            channel.send_message("alice", "hello")
+            channel_clock.advance(5)
+        """
+    )
+
+    result = pytester.runpytest_subprocess("--strict-markers", "--strict-config", "-W", "error")
+
+    result.assert_outcomes(passed=1)

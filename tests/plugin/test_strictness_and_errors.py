@@ -1,0 +1,172 @@
+"""Messages that a passing test must not leave, and calls that fail for one test."""
+
+from __future__ import annotations
+
+LEFT = """
+    import pytest
+    from pytest_channelstub import assert_dropped, assert_queued, channel
+
+    pytestmark = pytest.mark.channel_stub(strict="dropped unread")
+
+    def test_leaves(channel_stub, channel_clock, channel_client):
+        channel_clock.advance(1.5)
+        channel.send_message("alice", "early")
+        channel_clock.advance(0.5)
+        channel_client("alice")
+        channel.send_message("alice", "late")
+
+    def test_names_them(channel_stub, channel_client):
+        channel.send_message("alice", "early")
+        alice = channel_client("alice")
+        channel.send_message("alice", "late")
+        assert_dropped(channel_stub, "alice", "early")
+        assert_queued(channel_stub, "alice", "late")
+
+    def test_reads_them(channel_client):
+        alice = channel_client("alice")
+        channel.send_message("alice", "late")
+        assert alice.receive() == "late"
+
+    def test_that_fails_anyway(channel_stub):
+        channel.send_message("alice", "early")
+        assert 1 == 2
+
+    def test_that_raises(channel_stub):
+        channel.send_message("alice", "early")
+        raise RuntimeError("on purpose")
+
+    @pytest.mark.xfail(strict=True)
+    def test_expected_to_fail(channel_stub):
+        channel.send_message("alice", "early")
+        assert 1 == 2
+
+    def test_skipped(channel_stub):
+        channel.send_message("alice", "early")
+        pytest.skip("not now")
+"""
+
+
+def test_only_a_test_that_passed_fails_by_strictness_and_once(pytester):
+    pytester.makepyfile(LEFT)
+
+    result = pytester.runpytest("-rfE", "--tb=short")
+
+    result.assert_outcomes(passed=2, failed=3, xfailed=1, skipped=1)
+    failures = [line for line in result.outlines if "left 2 messages behind" in line]
+    assert failures
+    result.stdout.fnmatch_lines(
+        [
+            "the test passed and left 2 messages behind (strict: dropped, unread):",
+            "  'early' to alice, sent at +1.5 s and dropped: alice connected first at +2.0 s",
+            "  'late' to alice, sent at +2.0 s, and still pending",
+            (
+                "A message that assert_dropped or assert_queued names is expected. "
+                'To allow any: @pytest.mark.channel_stub(strict="")'
+            ),
+        ]
+    )
+
+
+def test_a_stub_that_outlives_the_test_counts_this_tests_messages_alone(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_reset = nothing\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.channel_stub(strict="")
+        def test_one(channel_stub):
+            channel.send_message("alice", "early")
+
+        def test_two(channel_stub):
+            pass
+        """
+    )
+
+    pytester.runpytest("--channelstub-strict=dropped").assert_outcomes(passed=2)
+
+
+def test_strictness_reaches_unittest_and_async_tests(pytester):
+    pytester.makepyfile(
+        """
+        import unittest
+        import pytest
+        from pytest_channelstub import channel
+
+        class OldTest(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def _stub(self, channel_stub):
+                self.stub = channel_stub
+
+            def test_it(self):
+                channel.send_message("alice", "early")
+
+        @pytest.mark.asyncio
+        async def test_async(channel_stub):
+            channel.send_message("alice", "early")
+        """
+    )
+
+    result = pytester.runpytest("--channelstub-strict=dropped", "-p", "pytest_asyncio.plugin")
+
+    result.assert_outcomes(failed=2)
+
+
+ERRORS = """
+    import pytest
+    from pytest_channelstub import apiproxy_errors, channel
+
+    @pytest.mark.channel_error(apiproxy_errors.OverQuotaError("too much"))
+    def test_every_call_fails(channel_stub):
+        with pytest.raises(apiproxy_errors.OverQuotaError, match="too much"):
+            channel.create_channel("alice")
+        with pytest.raises(apiproxy_errors.OverQuotaError, match="too much"):
+            channel.send_message("alice", "hello")
+
+    @pytest.mark.channel_error(3, call="SendChannelMessage")
+    @pytest.mark.channel_error(2, call="CreateChannel")
+    def test_several_add_up(channel_stub):
+        with pytest.raises(channel.InvalidChannelClientIdError):
+            channel.create_channel("alice")
+        with pytest.raises(channel.InvalidMessageError):
+            channel.send_message("alice", "hello")
+
+    def test_none_is_left(channel_stub):
+        channel.create_channel("alice")
+
+    @pytest.mark.channel_error(1, rate=0.5)
+    def test_by_chance(channel_stub):
+        outcomes = ""
+        for _ in range(60):
+            try:
+                channel.send_message("alice", "hello")
+                outcomes += "."
+            except apiproxy_errors.ApplicationError as error:
+                assert error.application_error == 1
+                outcomes += "F"
+        assert 10 < outcomes.count("F") < 50
+        print("CHANCE", outcomes)
+"""
+
+
+def test_calls_fail_for_one_test_and_not_for_the_next(pytester):
+    pytester.makepyfile(ERRORS)
+
+    pytester.runpytest().assert_outcomes(passed=4)
+
+
+def test_on_a_stub_that_lives_on_the_errors_are_undone(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makepyfile(ERRORS)
+
+    pytester.runpytest().assert_outcomes(passed=4)
+
+
+def test_a_chance_below_one_falls_alike_at_every_run(pytester):
+    pytester.makepyfile(ERRORS)
+
+    def chances():
+        lines = pytester.runpytest("-s", "-k", "by_chance").outlines
+        return next(line.split("CHANCE ")[1] for line in lines if "CHANCE" in line)
+
+    assert chances() == chances()
