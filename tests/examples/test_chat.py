@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from chat import HISTORY
 
-from pytest_channelstub import TokenTimedOutError, apiproxy_errors
+from pytest_channelstub import (
+    TokenTimedOutError,
+    apiproxy_errors,
+    assert_dropped,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+)
 
 
 def said(name, text):
@@ -26,8 +33,8 @@ def present(*names):
 
 def test_joining_gives_a_token_for_a_channel_of_ones_own(channel_stub, join):
     alice, bob = join("alice"), join("bob")
-    assert channel_stub.validate_token_and_extract_client_id(alice.token) == "alice/1"
-    assert channel_stub.validate_token_and_extract_client_id(bob.token) == "bob/2"
+    assert_token_valid(channel_stub, alice.token, "alice/1")
+    assert_token_valid(channel_stub, bob.token, "bob/2")
 
 
 def test_a_user_is_present_once_the_page_has_opened_its_channel(site, join):
@@ -68,9 +75,8 @@ def test_a_message_sent_before_the_page_opened_its_channel_is_dropped(channel_st
     alice = enter("alice")
     bob = join("bob")
     alice.say("too early for bob")
-    [dropped] = channel_stub.timeline.of(kind="drop")
-    assert dropped.client_id == "bob/2"
-    assert channel_stub.get_channel_messages(bob.token) is None
+    assert_dropped(channel_stub, bob.token, said("alice", "too early for bob"))
+    assert_sent(channel_stub, alice.token, said("alice", "too early for bob"))
 
 
 def test_the_history_makes_up_for_what_was_dropped(enter, join):
@@ -146,9 +152,10 @@ def test_an_open_page_loses_its_channel_when_the_token_expires(site, channel_clo
     assert site.get("/present") == []
 
 
-def test_an_expired_token_opens_no_channel_and_a_new_one_does(channel_clock, join):
+def test_an_expired_token_opens_no_channel_and_a_new_one_does(channel_stub, channel_clock, join):
     early = join("alice")
     channel_clock.advance(hours=1, seconds=1)
+    assert_token_expired(channel_stub, early.token)
     with pytest.raises(TokenTimedOutError):
         early.open()
     assert join("alice").open().read() == [present("alice")]
