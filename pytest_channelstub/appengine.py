@@ -122,11 +122,11 @@ def installed_errors() -> Any | None:
     The first question imports it; an answer of "not installed" holds until the next
     `install` or `undo`.
     """
-    module = sys.modules.get(_ERRORS)
-    if module is not None or _state.errors_absent:
-        return None if _state.mode == "never" else module
     if _state.mode == "never":
         return None
+    module = sys.modules.get(_ERRORS)
+    if module is not None or _state.errors_absent:
+        return module
     _state.probing_thread = threading.get_ident()
     try:
         return importlib.import_module(_ERRORS)
@@ -370,16 +370,11 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
         _state.testbeds_own.add(stub)
         self._register_stub(_SERVICE, stub, type(stub).close)
     else:
-        take_out = functools.partial(_take_out, self, stub)
+        # A testbed may outlive the stub that it was lent, and the other way round.
+        take_out = functools.partial(self._disable_stub, _SERVICE)
         stub.closing.append(take_out)
         self._register_stub(_SERVICE, stub, lambda stub: _remove(stub.closing, take_out))
     _state.switched_off.discard(self._test_stub_map)
-
-
-def _take_out(testbed: Any, stub: object) -> None:
-    """A testbed may outlive the stub that it was lent."""
-    if testbed._activated and testbed.get_stub(_SERVICE) is stub:  # noqa: SLF001 (as its own methods)
-        testbed._disable_stub(_SERVICE)  # noqa: SLF001 (as above)
 
 
 def _registering(original: Callable[..., object]) -> Callable[..., object]:

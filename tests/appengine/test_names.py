@@ -234,6 +234,19 @@ def test_undo_puts_parent_modules_and_finders_back(standin):
         importlib.import_module("google.appengine.api.channel")
 
 
+def test_undo_is_content_with_what_a_test_has_removed(standin):
+    installation = appengine.install()
+    served = importlib.import_module("google.appengine.api.channel")
+    parent = importlib.import_module("google.appengine.api")
+    del parent.channel
+    del sys.modules["google.appengine.api.channel"]
+
+    installation.undo()
+
+    assert not hasattr(parent, "channel")
+    assert served is channel
+
+
 def test_a_second_undo_does_nothing(standin, installed):
     outer, inner = installed(), installed()
 

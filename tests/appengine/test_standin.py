@@ -1,6 +1,8 @@
 """What is done to an SDK, shown on a stand-in: so that it is tested where none is installed."""
 
 import importlib
+import importlib.util
+import sys
 
 import pytest
 
@@ -82,6 +84,14 @@ def test_a_testbed_that_has_the_service_keeps_its_own(testbed, installed):
     installed()
 
     assert testbed.Testbed.init_channel_stub is own
+
+
+def test_an_sdk_without_testbed_is_no_trouble(standin, installed):
+    (standin / "google/appengine/ext/testbed/__init__.py").unlink()
+    (standin / "google/appengine/ext/testbed").rmdir()
+    installed()
+
+    assert importlib.util.find_spec("google.appengine.ext.testbed") is None
 
 
 def test_the_watched_modules_keep_their_loader(standin, installed):
@@ -185,6 +195,33 @@ def test_a_stub_that_outlives_its_testbeds_keeps_nothing_of_them(testbed, instal
     assert stub.closing == []
 
 
+def test_testbed_keeps_to_its_own_way_with_other_stubs(testbed, stub_map, installed):
+    installed()
+    bed = testbed.Testbed()
+    bed.activate()
+    other = object()
+    bed._register_stub("user", other)
+
+    assert bed.get_stub("user") is other
+    assert stub_map.apiproxy.GetStub("user") is None
+    bed.deactivate()
+
+
+def test_an_installation_whose_finders_were_removed_is_renewed(
+    testbed, stub_map, installed, monkeypatch
+):
+    installed()
+    patched = stub_map.APIProxyStubMap.GetStub
+    ours = (appengine._FINDER, appengine._WATCHER)
+    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each not in ours])
+
+    installed()
+
+    assert appengine._FINDER in sys.meta_path
+    assert stub_map.APIProxyStubMap.GetStub is patched
+    assert testbed.SUPPORTED_SERVICES.count("channel") == 1
+
+
 def test_a_suite_that_replaces_the_modules_own_call_sees_every_call(
     stub_map, installed, monkeypatch
 ):
@@ -285,6 +322,22 @@ def test_the_errors_are_the_installed_ones(standin, installed):
 
     assert apiproxy_errors.Error is errors.Error
     assert appengine.installed_errors() is errors
+
+
+def test_the_errors_are_imported_when_they_are_first_asked_for(standin, installed):
+    installed("never")
+    assert appengine.installed_errors() is None
+    assert "google.appengine.runtime.apiproxy_errors" not in sys.modules
+
+    installed("auto")
+    assert appengine.installed_errors().__name__ == "google.appengine.runtime.apiproxy_errors"
+
+
+def test_an_sdk_that_is_not_there_is_looked_for_once(standin, installed):
+    (standin / "google/appengine/runtime/apiproxy_errors.py").unlink()
+    installed("auto")
+
+    assert appengine.installed_errors() is appengine.installed_errors() is None
 
 
 def test_the_errors_are_our_own_under_never(standin, installed):
