@@ -26,8 +26,8 @@ MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<module>[\w
 FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
 DURATION = re.compile(r" in \d+\.\d+s\b")
 LONGEST = 900
-# pytest-asyncio wants every directory to have this setting.
-QUIETLY = ("-o", "asyncio_default_fixture_loop_scope=function")
+# pytest-asyncio wants every directory to have this setting; a scenario wants its order.
+QUIETLY = ("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:randomly")
 PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
 
 
