@@ -2,7 +2,7 @@
 
 - A `python` block is a test file, and all of its tests pass. With `<!-- run: fails -->` on
   the line before it, all of them fail; with `<!-- run: passes, needs NAME -->` it is skipped
-  where the module NAME is not installed.
+  where the module or program NAME, or one of several, is not installed.
 - A `python` block whose first line is a file's name, such as `# conftest.py`, is that file;
   an `ini` block is the pytest.ini, and a `toml` block the pyproject.toml. Under one heading,
   such files stay for the blocks that follow.
@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<module>[\w.]+))? -->")
+MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<needs>[\w. ]+))? -->")
 FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
 DURATION = re.compile(r" in \d+\.\d+s\b")
 LONGEST = 900
@@ -98,11 +99,17 @@ def lay(pytester):
     return lay
 
 
+def skip_without(name):
+    """Skip where there is neither a module nor a program of that name."""
+    if shutil.which(name) is None:
+        pytest.importorskip(name, reason=f"{name} is not installed")
+
+
 @of("python")
 def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, pytester):
     marker = MARKER.search(block.marker)
-    if marker and marker["module"]:
-        pytest.importorskip(marker["module"], reason=f"{marker['module']} is not installed")
+    for needed in ((marker and marker["needs"]) or "").split():
+        skip_without(needed)
     name = block.file_name
     lay({**block.files, name: block.code})
     if not Path(name).name.startswith("test_"):
