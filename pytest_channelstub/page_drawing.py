@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import rendering
-from pytest_channelstub.page_layout import APP_X, GUTTER, ROW, half_width
+from pytest_channelstub.page_layout import APP_X, ROW, half_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,18 +41,17 @@ def picture(chart: Layout) -> str:
 
 def times(chart: Layout) -> str:
     """The column of times, which stays in sight when the lanes are scrolled sideways."""
-    parts = [
-        f'<svg class="times" width="{_n(GUTTER)}" height="{_n(chart.height)}" aria-hidden="true">'
-    ]
+    size = f'width="{_n(chart.gutter)}" height="{_n(chart.height)}"'
+    parts = [f'<svg class="times" {size} aria-hidden="true">']
     last = -1
     for row in chart.rows:
         if row.instant != last:
             text = rendering.since(row.event.at, chart.start)
-            parts.append(_text(GUTTER - 14, row.y, text, "time", anchor="end"))
+            parts.append(_text(chart.gutter - 14, row.y, text, "time", anchor="end"))
             last = row.instant
     for one in chart.breaks:
         said = f"{rendering.span(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
-        parts.append(_text(GUTTER - 14, one.y, said, "idle", anchor="end"))
+        parts.append(_text(chart.gutter - 14, one.y, said, "idle", anchor="end"))
     return "\n".join([*parts, "</svg>"])
 
 
@@ -161,7 +160,7 @@ def _draw_send(chart: Layout, row: Row) -> str:
     edge = lane.x - half_width(chart.depths.get(row.index, 0)) - 1
     line = f'd="M{_n(APP_X)} {_n(row.y)}H{_n(edge)}"'
     arrow = f'<path class="arrow" marker-end="url(#tip)" {line}/>'
-    return arrow + _label(chart, row, lane, edge - 11)
+    return _label(chart, row, lane, edge - 11) + arrow
 
 
 def _draw_drop(chart: Layout, row: Row) -> str:
@@ -170,7 +169,7 @@ def _draw_drop(chart: Layout, row: Row) -> str:
     cross = f'<path class="cross" d="M{_n(end - 4)} {_n(y - 4)}l8 8m0 -8l-8 8"/>'
     line = f'<path class="arrow" d="M{_n(APP_X)} {_n(y)}H{_n(end - 6)}"/>'
     why = "expired token" if row.event.outcome else "dropped"
-    return f"{line}{cross}{_label(chart, row, lane, end - 6)}{_side(chart, lane, y, why)}"
+    return f"{_label(chart, row, lane, end - 6)}{line}{cross}{_side(chart, lane, y, why)}"
 
 
 def _draw_create(chart: Layout, row: Row) -> str:
@@ -192,7 +191,7 @@ def _draw_read(chart: Layout, row: Row) -> str:
 def _draw_poll(chart: Layout, row: Row) -> str:
     lane = chart.lanes[row.event.client_id or ""]
     dot = f'<circle class="dot" cx="{_n(lane.x)}" cy="{_n(row.y)}" r="2.2"/>'
-    word = "polled, nothing there" if row.event.kind == "poll" else "refreshed"
+    word = "empty poll" if row.event.kind == "poll" else "refreshed"
     return dot + _side(
         chart, lane, row.y, word + (f" \u00d7{row.count:,}" if row.count > 1 else "")
     )
@@ -224,7 +223,7 @@ def _draw_request(chart: Layout, row: Row) -> str:
     path = (row.event.message or "").strip("/").rpartition("/")[2]
     bad = "" if row.event.outcome[:1] in "23" else " bad"
     said = rendering.quoted(f"{path}: {row.event.outcome}", _letters(chart) + 8)[1:-1]
-    return line + _text(APP_X + 14, y - 7, said, "word on" + bad)
+    return _text(APP_X + 14, y - 8, said, "word on" + bad) + line
 
 
 def _draw_error(chart: Layout, row: Row) -> str:
@@ -238,10 +237,12 @@ def _draw_error(chart: Layout, row: Row) -> str:
 
 def _draw_reject(chart: Layout, row: Row) -> str:
     lane = chart.lanes.get(row.event.client_id or "")
-    x = APP_X if lane is None else lane.x
-    y = row.y
+    x, y = APP_X if lane is None else lane.x, row.y
     cross = f'<path class="cross" d="M{_n(x - 5)} {_n(y - 5)}l10 10m0 -10l-10 10"/>'
-    return cross + _text(x + 34, y, f"refused: {row.event.outcome} token", "word bad on")
+    said = f"refused, {row.event.outcome} token"
+    if lane is None:
+        return cross + _text(x + 14, y, said, "word bad on")
+    return cross + _side(chart, lane, y, said)
 
 
 def _draw_note(chart: Layout, row: Row) -> str:
@@ -266,10 +267,10 @@ _DRAWN: dict[str, Callable[[Layout, Row], str]] = {
 
 def _label(chart: Layout, row: Row, lane: Lane, end: float) -> str:
     """A message over its arrow's end; where that is far away, the client over its start."""
-    said = _text(end, row.y - 7, _short(chart, row.event.message or ""), "word on", anchor="end")
+    said = _text(end, row.y - 8, _short(chart, row.event.message or ""), "word on", anchor="end")
     if lane.x < APP_X + _FAR:
         return said
-    return said + _text(APP_X + 9, row.y - 7, rendering.client(lane.client_id), "to on")
+    return said + _text(APP_X + 9, row.y - 8, rendering.client(lane.client_id), "to on")
 
 
 def _side(chart: Layout, lane: Lane, y: float, said: str) -> str:
@@ -277,6 +278,8 @@ def _side(chart: Layout, lane: Lane, y: float, said: str) -> str:
     columns = 1 + max((bar.column for bar in lane.tokens), default=-1)
     x = lane.x + _TOKENS_AT + 5 * columns + 4
     room = int((lane.x + chart.lane_width - half_width(0) - x) / _LETTER)
+    if len(said) > room:
+        said = said.partition(",")[0]
     if len(said) > room:
         said = said[: room - 1].rstrip() + "\u2026"
     return _text(x, y, said, "side on")

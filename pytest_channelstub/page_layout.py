@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pytest_channelstub.timeline import Event
 
 ROW = 26.0
-GUTTER = 128.0
 APP_X = 56.0
 _FIRST_GAP = 1.15
 _WIDEST, _NARROWEST = 250.0, 122.0
@@ -26,6 +25,7 @@ _BREAK = 40.0
 _IDLE = 20.0  # seconds that are drawn; longer ones are a break
 _DEEPEST = 6
 _MOST_TOKENS = 3
+_DIGIT = 6.6  # pixels of the times' letters, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,7 @@ class Layout:
         height: Of the whole.
         hidden: How many requests had no app to go to, and are not drawn.
         depths: How many messages waited at each row, by event index.
+        gutter: Width of the column of times, in pixels.
     """
 
     lanes: dict[str, Lane]
@@ -144,6 +145,7 @@ class Layout:
     height: float
     hidden: int
     depths: dict[int, int]
+    gutter: float
 
 
 def half_width(depth: int) -> float:
@@ -175,6 +177,7 @@ def layout(events: Sequence[Event], start: float, first: int = 0) -> Layout:
         bottom,
         len(events) - first - len(drawn),
         depths,
+        _gutter(rows, breaks, start),
     )
     places = _Places(chart, first)
     for lane in lanes.values():
@@ -240,12 +243,12 @@ class _Places:
         return self._events[index].client_id in (client_id, None)
 
     def _end_of(self, index: int, expires: int) -> float | None:
-        """The middle between the last row before a token's end and the first after it."""
+        """Just after the last row before a token's end; None where that is not drawn."""
         before = self._ys.get(index, 0.0)
         for row in self._chart.rows:
             if row.index > index:
                 if row.event.at >= expires:
-                    return max(0.0, (before + row.y) / 2)
+                    return before + min((row.y - before) / 2, 0.7 * ROW)
                 before = row.y
         return None
 
@@ -254,6 +257,12 @@ class _Places:
         start = self._chart.start
         made, ends = rendering.since(event.at, start), rendering.since(expires, start)
         return f"{rendering.token(event.token or '')}\nmade at {made}, valid until {ends}"
+
+
+def _gutter(rows: Sequence[Row], breaks: Sequence[Break], start: float) -> float:
+    times = [len(rendering.since(row.event.at, start)) for row in rows]
+    times += [len(rendering.span(one.seconds)) + len(" later") for one in breaks]
+    return 36.0 + _DIGIT * max(times, default=0)
 
 
 def _is_idle_request(event: Event) -> bool:

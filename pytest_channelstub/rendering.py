@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import tokens
@@ -102,8 +103,14 @@ def token(text: str) -> str:
     return f"token {text[:6]}...{client(read.client_id)}"
 
 
-def details(event: Event, start: float, limit: int | None = SHORT) -> str:
-    """What an event's line says beyond time, kind and client."""
+def details(event: Event, start: float | None, limit: int | None = SHORT) -> str:
+    """What an event's line says beyond time, kind and client.
+
+    Args:
+        event: The event.
+        start: What times are relative to; None to give them as the calendar has them.
+        limit: How many characters of a message to show; None for all.
+    """
     if event.kind == "request":
         return f"{_bare(event.message or '')} -> {_bare(event.outcome)}"
     parts = []
@@ -133,6 +140,26 @@ def lines(events: Iterable[Event], start: float, limit: int | None = SHORT) -> l
         f"{_pad(at, first, right=True)}  {_pad(kind, second)}  {_pad(who, third)}  {rest}".rstrip()
         for at, kind, who, rest in rows
     ]
+
+
+def one(event: Event) -> str:
+    """An event by itself: "drop 2020-01-01T00:00:01.500Z alice 'hi'"."""
+    parts = [event.kind, moment(event.at), _who(event), details(event, None)]
+    return " ".join(part for part in parts if part)
+
+
+def moment(at: float) -> str:
+    """A point in time by itself: "2020-01-01T00:00:01.500Z".
+
+    Args:
+        at: Seconds since the epoch.
+    """
+    try:
+        known = datetime.fromtimestamp(at, timezone.utc)
+    except (OverflowError, OSError, ValueError):  # outside the calendar's years
+        return f"{at:g} s since the epoch"
+    text = known.isoformat(timespec="milliseconds").partition("+")[0]
+    return text.removesuffix(".000") + "Z"
 
 
 def timeline(
@@ -174,10 +201,10 @@ def width(text: str) -> int:
 _WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
 
 
-def _outcome(event: Event, start: float) -> str:
+def _outcome(event: Event, start: float | None) -> str:
     if event.kind == "create":
-        expires = event.outcome.rpartition(" ")[2]
-        return f"valid until {since(float(expires), start)}"
+        expires = float(event.outcome.rpartition(" ")[2])
+        return f"valid until {moment(expires) if start is None else since(expires, start)}"
     if event.kind == "read":
         return f"by {event.outcome}"
     return _bare(event.outcome)

@@ -34,8 +34,9 @@ class Event:
     outcome: str = ""
 
     def __repr__(self) -> str:
-        told = (self.client_id, self.token, self.message, self.outcome)
-        return f"<Event {self.kind} at {self.at}: {', '.join(repr(part) for part in told if part)}>"
+        from pytest_channelstub import rendering  # noqa: PLC0415 (few events are shown)
+
+        return f"<Event {rendering.one(self)}>"
 
 
 class Timeline(Sequence[Event]):

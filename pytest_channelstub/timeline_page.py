@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from pytest_channelstub import page_drawing, rendering
-from pytest_channelstub.page_layout import GUTTER, layout
+from pytest_channelstub.page_layout import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -200,8 +200,8 @@ def _section(chart: Layout, events: Sequence[Event], number: int) -> str:
             f'<p class="note">{rendering.plural(chart.hidden, "request")} to the app, which was '
             "none, stand only in the text.</p>"
         )
-    return f"""{title}<div class="board" style="width:{chart.width + GUTTER:.0f}px">
-<div class="corner" style="width:{GUTTER:.0f}px"></div>
+    return f"""{title}<div class="board" style="width:{chart.width + chart.gutter:.0f}px">
+<div class="corner" style="width:{chart.gutter:.0f}px"></div>
 <div class="heads" style="width:{chart.width:.0f}px">{page_drawing.headers(chart)}</div>
 <div class="side-times">{page_drawing.times(chart)}</div>
 {page_drawing.picture(chart)}

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from pytest_channelstub import rendering
+
 if TYPE_CHECKING:
     from pytest_channelstub.stub import ChannelServiceStub
     from pytest_channelstub.timeline import Event
@@ -15,6 +17,8 @@ KINDS = (
     "disconnect", "timeout", "request", "error", "reject", "reset",
 )  # fmt: skip
 """The kinds of event that a timeline holds."""
+
+_MOST_SHOWN = 50
 
 
 def monotonic() -> float:
@@ -75,13 +79,7 @@ def _missed(
     whose = "" if client_id is None else f" of {client_id!r}"
     number = "no" if count == 1 else f"fewer than {count}"
     plural = "" if count == 1 else "s"
-    start = stub.timeline.start
-    lines = [
-        f"  {event.at - start:+.3f} s  {event.kind:<10} {event.client_id or ''}"
-        f" {event.message or ''} {event.outcome}".rstrip()
-        for event in stub.timeline
-    ]
-    told = "\n".join(lines) if lines else "  (nothing)"
+    told = rendering.timeline(stub.timeline[:], stub.timeline.start, last=_MOST_SHOWN)
     return (
         f"{number} {kind!r} event{plural}{whose} within {timeout:g} s of real time. "
         f"What happened so far, on the stub's clock:\n{told}"
