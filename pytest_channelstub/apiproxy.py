@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from pytest_channelstub import apiproxy_errors
+from pytest_channelstub import apiproxy_errors, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -293,17 +293,13 @@ def Synchronized(
 _alive: tuple[weakref.ref[Any], ...] = ()
 _alive_lock = threading.Lock()
 
-witness: Callable[[Any], object] | None = None
-"""Called with every stub that comes into force, for who reports on them; None for nobody."""
-
 
 def enter_force(stub: APIProxyStub) -> None:
     """Put a stub in force, before those that are alive already."""
     global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
         _alive = (*_without(None), weakref.ref(stub))
-    if witness is not None:
-        witness(stub)
+    witness.tell(stub)
 
 
 def leave_force(stub: APIProxyStub) -> None:
@@ -311,12 +307,6 @@ def leave_force(stub: APIProxyStub) -> None:
     global _alive  # noqa: PLW0603 (a process has one service of a kind)
     with _alive_lock:
         _alive = _without(stub)
-
-
-def alive() -> tuple[Any, ...]:
-    """The stubs that are alive, oldest first."""
-    stubs = (reference() for reference in _alive)
-    return tuple(stub for stub in stubs if stub is not None)
 
 
 def in_force() -> Any | None:

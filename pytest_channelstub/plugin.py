@@ -330,7 +330,6 @@ def _keeper(run: _Run) -> Keeper:
         from pytest_channelstub._keeper import Keeper  # noqa: PLC0415 (when first asked for)
 
         run.keeper = Keeper()
-        run.reporter.watch()
         _tell_errors(run, run.keeper)
     return run.keeper
 

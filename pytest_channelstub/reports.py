@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub import verbosity
+from pytest_channelstub import verbosity, witness
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pytest_channelstub.stub import ChannelServiceStub
     from pytest_channelstub.timeline import Timeline
     from pytest_channelstub.timeline_page import Told
 
@@ -39,41 +40,30 @@ class Reporter:
         self._config = config
         self._directory = _directory(config)
         self._full_before = verbosity.show_in_full(config.getoption("verbose", 0) >= _FULL_FROM)
+        self._stubs: list[weakref.ref[ChannelServiceStub]] = []
         self._used: list[tuple[Timeline, int]] = []
         self._older: list[tuple[Timeline, int]] = []
         self._outcomes: dict[str, str] = {}
         self._failure = ""
         self._told: dict[str, Told] = {}
+        witness.witnesses.append(self._born)
 
     def settle(self) -> None:
         """Note where the older stubs' timelines stand, now that they have been reset."""
         self._older = [(timeline, len(timeline)) for timeline, _ in self._older]
 
-    def watch(self) -> list[Timeline]:
-        """Be told of every stub from now on.
-
-        Returns:
-            The timelines of those that are there already.
-        """
-        module: Any = sys.modules.get("pytest_channelstub.apiproxy")
-        if module is None:  # then there is no stub either, and pytest's start stays quick
-            return []
-        module.witness = self._born
-        timelines = [getattr(stub, "timeline", None) for stub in module.alive()]
-        return [timeline for timeline in timelines if timeline is not None]
-
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was, for a pytest that runs another one."""
         verbosity.show_in_full(self._full_before)
-        module: Any = sys.modules.get("pytest_channelstub.apiproxy")
-        if module is not None and module.witness == self._born:
-            module.witness = None
+        witness.witnesses.remove(self._born)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
         """Forget the last test's stubs, and watch for new ones."""
         self._used, self._outcomes, self._failure = [], {}, ""
-        self._older = [(timeline, len(timeline)) for timeline in self.watch()]
+        self._stubs = [reference for reference in self._stubs if reference() is not None]
+        stubs = [stub for stub in (reference() for reference in self._stubs) if stub is not None]
+        self._older = [(stub.timeline, len(stub.timeline)) for stub in stubs]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -117,13 +107,11 @@ class Reporter:
 
     def _born(self, stub: Any) -> None:
         # The timeline alone is kept: a stub that nobody holds has to go as it would untested.
+        self._stubs.append(weakref.ref(stub))
         self._used.append((stub.timeline, 0))
 
     def _timelines(self, item: pytest.Item) -> list[tuple[Timeline, int]]:
         """The timelines that the test had a part in, and the index of its first event."""
-        known = {id(timeline) for timeline, _ in (*self._older, *self._used)}
-        # Where a test itself was the first to load the stub, nobody was told of its stubs.
-        self._used += [(timeline, 0) for timeline in self.watch() if id(timeline) not in known]
         asked = {id(getattr(value, "timeline", None)) for value in _fixtures(item)}
         older = [
             (timeline, first)

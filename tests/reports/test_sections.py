@@ -7,6 +7,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from pytest_channelstub import channel
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*asyncio_default_fixture_loop_scope")
+
 FAILING = """
 from pytest_channelstub import channel
 
@@ -24,6 +28,10 @@ def test_fails_without_a_stub():
 DROP = r"\+1\.5 s  drop  alice  'too early'"
 
 
+def xml_of(pytester):
+    return ET.parse(pytester.path / "out.xml")  # noqa: S314 (pytest has written it)
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_a_failed_test_shows_its_timeline_and_a_passed_one_nothing(pytester, workers):
     pytester.makepyfile(FAILING)
@@ -34,7 +42,7 @@ def test_a_failed_test_shows_its_timeline_and_a_passed_one_nothing(pytester, wor
     assert len(re.findall("- channel timeline -", output)) == 1
     assert re.search(DROP, output)
     assert "unseen" not in output
-    cases = {case.get("name"): case for case in ET.parse(pytester.path / "out.xml").iter("testcase")}
+    cases = {case.get("name"): case for case in xml_of(pytester).iter("testcase")}
     told = cases["test_fails"].find("failure").text
     assert "channel timeline" in told
     assert re.search(DROP, told)
@@ -83,7 +91,9 @@ def test_a_failure_in_setup_or_teardown_has_its_section_too(pytester):
 
 
 def test_a_shared_stub_shows_where_the_test_begins(pytester):
-    pytester.makeini("[pytest]\nchannelstub_scope = module\nasyncio_default_fixture_loop_scope = function")
+    pytester.makeini(
+        "[pytest]\nchannelstub_scope = module\nasyncio_default_fixture_loop_scope = function"
+    )
     pytester.makepyfile("""
         from pytest_channelstub import channel
 
@@ -135,7 +145,9 @@ def test_each_of_several_stubs_is_shown(pytester):
             channel.send_message("alice", "outer")
             assert False
     """)
-    pytester.runpytest().stdout.re_match_lines([".*alice  'outer'", ".*bob    'inner'|.*bob  'inner'"])
+    pytester.runpytest().stdout.re_match_lines(
+        [".*alice  'outer'", ".*bob    'inner'|.*bob  'inner'"]
+    )
 
 
 @pytest.mark.parametrize(("colour", "coloured"), [("yes", True), ("no", False)])
@@ -143,14 +155,17 @@ def test_kinds_are_coloured_only_where_pytest_colours(pytester, colour, coloured
     pytester.makepyfile(FAILING)
     result = pytester.runpytest(f"--color={colour}", "--junitxml=out.xml", "-p", "no:randomly")
     assert ("\x1b[31mdrop\x1b[0m" in result.stdout.str()) == coloured
-    assert "#x1B" not in (pytester.path / "out.xml").read_text("utf-8").partition("channel timeline")[2]
+    assert (
+        "#x1B"
+        not in (pytester.path / "out.xml").read_text("utf-8").partition("channel timeline")[2]
+    )
 
 
-HOSTILE = '''
+HOSTILE = """
 from pytest_channelstub import assert_queued, channel
 
-MESSAGES = ["<script>alert(1)</script>", "\\x1b[31mred\\x1b[2J", "nul\\x00nul", "]]>&amp;", "x" * 32767,
-            "two\\nlines\\r\\n", "\\u202egnirts", "\\x9b31m", "it's \\"quoted\\""]
+MESSAGES = ["<script>alert(1)</script>", "\\x1b[31mred\\x1b[2J", "nul\\x00nul", "]]>&amp;",
+            "x" * 32767, "two\\nlines\\r\\n", "\\u202egnirts", "\\x9b31m", "it's \\"quoted\\""]
 
 def test_fails(channel_stub, channel_client):
     channel_client("alice")
@@ -159,7 +174,7 @@ def test_fails(channel_stub, channel_client):
         channel.send_message("alice", message)
         channel.send_message("<b>&\\x1b[31m\\x00", message)
     assert_queued(channel_stub, "alice", {"x": 1})
-'''
+"""
 
 
 def test_hostile_messages_leave_terminal_and_xml_intact(pytester):
@@ -171,7 +186,7 @@ def test_hostile_messages_leave_terminal_and_xml_intact(pytester):
     assert set(re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", output)) == set()
     assert max(map(len, output.splitlines())) < 400
     assert "(32,767 characters)" in output
-    told = ET.parse(pytester.path / "out.xml").find(".//failure").text
+    told = xml_of(pytester).find(".//failure").text
     assert r"'\x1b[31mred\x1b[2J'" in told
     assert "<script>alert(1)</script>" in told
 
@@ -188,7 +203,9 @@ def test_under_vv_a_failure_shows_everything(pytester):
     whole = "x" * 300 + "!" + "y" * 300
     brief = pytester.runpytest().stdout.str()
     assert whole not in brief
-    assert "'...xxxxxxxxxxxxxxxxxxxxxxxx!yyyyyyyyyyyyyyyyyyyyyyyy'..." in brief.replace("...'", "'...")
+    assert "'...xxxxxxxxxxxxxxxxxxxxxxxx!yyyyyyyyyyyyyyyyyyyyyyyy'..." in brief.replace(
+        "...'", "'..."
+    )
     assert whole in pytester.runpytest("-vv").stdout.str()
     assert whole not in pytester.runpytest().stdout.str()
 
@@ -213,13 +230,11 @@ def test_the_native_diff_of_pytest_is_shown_for_lists_of_messages(pytester):
 
 
 def test_every_repr_is_one_useful_line(channel_stub, channel_client, channel_clock):
-    from pytest_channelstub import channel
-
     channel_clock.advance(1.5)
     alice = channel_client("alice")
     channel.send_message("alice", "a\nb")
     assert repr(channel_stub) == (
-        "<ChannelServiceStub 1 connected, 1 pending, 4 events, "
+        "<ChannelServiceStub 1 connected, 4 events, "
         "<FakeClock 2020-01-01T00:00:01.500000+00:00 (+1.5 s)>>"
     )
     assert repr(alice) == "<ChannelClient 'alice', connected, 1 pending, 0 received>"

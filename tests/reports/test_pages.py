@@ -1,0 +1,256 @@
+"""The pages of --channelstub-timeline."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel, timeline_page
+from pytest_channelstub.page_layout import layout
+from pytest_channelstub.timeline import Timeline
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*asyncio_default_fixture_loop_scope")
+
+SUITE = """
+import pytest
+from pytest_channelstub import channel
+
+def test_passes(channel_stub):
+    channel.send_message("alice", "hello")
+
+def test_fails(channel_stub):
+    channel.send_message("<script>alert(1)</script>", "</title><script>alert(1)</script>")
+    assert False, "<script>alert(1)</script>"
+
+@pytest.mark.parametrize("name", ["a/b", "<b>", "x" * 300, "\\x00"])
+def test_names(channel_stub, name): ...
+
+def test_uses_no_stub(): ...
+
+def test_skips(channel_stub):
+    pytest.skip("later")
+"""
+
+
+class Checker(HTMLParser):
+    """Collects what a page would load or run, and checks that its elements are balanced."""
+
+    VOID = ("meta", "br", "link", "img", "input")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts, self.suspicious = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self._look(tag, attributes)
+
+    def handle_startendtag(self, tag, attributes):
+        self._look(tag, attributes)
+
+    def _look(self, tag, attributes):
+        for name, value in attributes:
+            if name.startswith("on") or name in ("src", "srcset", "action", "xlink:href"):
+                self.suspicious.append((tag, name, value))
+            if name == "href" and not re.fullmatch(r"[\w.-]+\.html", value):
+                self.suspicious.append((tag, name, value))
+        if tag in ("script", "iframe", "object", "embed", "link", "base", "form"):
+            self.suspicious.append((tag, None, None))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def checked(html):
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    assert checker.suspicious == []
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", html)
+    assert "url(" not in html.replace("url(#tip)", "").replace("url(#tip-soft)", "")
+    assert "@import" not in html
+    return checker
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_each_test_that_used_a_stub_has_a_page_and_the_index_leads_there(pytester, workers):
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest("--channelstub-timeline=out/pages", *workers)
+    result.assert_outcomes(passed=6, failed=1, skipped=1)
+
+    pages = {path.name: path.read_text("utf-8") for path in (pytester.path / "out/pages").iterdir()}
+    index = pages.pop("index.html")
+    links = re.findall(r'<a href="([^"]+)"', index)
+    assert sorted(links) == sorted(pages)
+    assert len(pages) == 7
+    assert "test_fails" in links[0].replace("-", "_")
+    for page in (index, *pages.values()):
+        checked(page)
+    assert "hello" in next(page for name, page in pages.items() if "test-passes" in name)
+    result.stdout.fnmatch_lines(["channelstub: 7 timelines in *index.html"])
+
+
+def test_without_the_option_nothing_is_written(pytester):
+    pytester.makepyfile(SUITE)
+    before = set(pytester.path.rglob("*.html"))
+    result = pytester.runpytest()
+    assert set(pytester.path.rglob("*.html")) == before
+    result.stdout.no_fnmatch_line("*timelines in*")
+
+
+def test_a_file_is_no_place_for_pages(pytester):
+    pytester.makefile(".txt", taken="")
+    result = pytester.runpytest("--channelstub-timeline=taken.txt")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --channelstub-timeline: *taken.txt is a file: name a*"])
+
+
+def test_every_message_and_client_is_there_and_what_is_hostile_is_only_text():
+    clock = FakeClock()
+    hostile = [
+        "<script>alert(1)</script>",
+        "\x1b[31mred",
+        "a\x00b",
+        "'\"><img src=x onerror=alert(1)>",
+    ]
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        for client_id in ("alice", *hostile):
+            stub.connect_channel(channel.create_channel(client_id))
+            for message in (*hostile, "x" * 32_767):
+                channel.send_message(client_id, message)
+    html = timeline_page.page("t.py::test", "failed", [(stub.timeline, 0)], "\x1b[31m<script>")
+    told = "".join(checked(html).texts)
+    for shown in ("<script>alert(1)</script>", r"\x1b[31mred", r"a\x00b", "(32,767 characters)"):
+        assert shown in told
+
+
+def test_idle_time_is_left_out_with_a_mark():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        channel.send_message("alice", "one")
+        clock.advance(hours=2)
+        channel.send_message("alice", "two")
+        clock.move_to(clock.start)
+        channel.send_message("alice", "three")
+    chart = layout(stub.timeline[:], stub.timeline.start)
+    assert [one.seconds for one in chart.breaks] == [7200, -7200]
+    assert [row.y for row in chart.rows] == sorted(row.y for row in chart.rows)
+    html = timeline_page.page("t.py::test", "passed", [(stub.timeline, 0)])
+    assert "2 h 0 min 0 s later" in html
+    assert "2 h 0 min 0 s back" in html
+
+
+def test_a_token_ends_where_its_time_is_over_and_a_band_where_its_connection_is():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        stub.connect_channel(channel.create_channel("alice", duration_minutes=1))
+        clock.advance(minutes=5)
+        channel.send_message("alice", "late")
+        channel.create_channel("alice")
+    chart = layout(stub.timeline[:], stub.timeline.start)
+    lane = chart.lanes["alice"]
+    at = {row.event.kind: row.y for row in chart.rows}
+    ended, open_ended = lane.tokens
+    assert ended.expired
+    assert at["timeout"] < ended.bottom < at["drop"]
+    assert not open_ended.expired
+    assert open_ended.bottom == chart.height
+    [band] = lane.bands
+    assert (band.end, band.bottom) == ("timeout", at["timeout"])
+
+
+def test_what_was_before_the_test_is_carried_in():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        stub.connect_channel(channel.create_channel("alice"))
+        channel.send_message("alice", "before")
+        first = len(stub.timeline)
+        channel.send_message("alice", "after")
+    chart = layout(stub.timeline[:], stub.timeline.start, first)
+    assert [row.event.message for row in chart.rows] == ["after"]
+    [band] = chart.lanes["alice"].bands
+    assert band.steps[0][0] == 0
+    assert band.steps[-1][1] == 2
+
+
+def test_polls_that_find_nothing_share_a_row():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        token = channel.create_channel("alice")
+        for _ in range(100):
+            stub.connect_and_pop_first_message(token)
+            clock.advance(0.1)
+    chart = layout(stub.timeline[:], stub.timeline.start)
+    assert [(row.event.kind, row.count) for row in chart.rows][:3] == [
+        ("create", 1),
+        ("connect", 1),
+        ("poll", 100),
+    ]
+
+
+@pytest.mark.parametrize(("clients", "events"), [(3, 40), (40, 2000)])
+def test_no_two_lanes_or_rows_touch(clients, events):
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        number = 0
+        while len(stub.timeline) < events:
+            channel.send_message(f"client-{number % clients}", json.dumps({"n": number}))
+            clock.advance(0.25 * (number % 3))
+            number += 1
+    chart = layout(stub.timeline[:], stub.timeline.start)
+    xs = [lane.x for lane in chart.lanes.values()]
+    ys = [row.y for row in chart.rows]
+    assert len(xs) == clients
+    assert min(right - left for left, right in zip(xs, xs[1:], strict=False)) >= 120
+    assert min(lower - upper for upper, lower in zip(ys, ys[1:], strict=False)) >= 24
+    assert len(timeline_page.page("t", "passed", [(stub.timeline, 0)])) < 1_500_000
+
+
+def test_file_names_are_safe_and_differ():
+    names = [
+        timeline_page.file_name(nodeid)
+        for nodeid in (
+            "a/b.py::c",
+            "a_b.py::c",
+            "../../etc/passwd",
+            "x" * 5000,
+            "\ud800",
+            "",
+            "\x00",
+        )
+    ]
+    assert len(set(names)) == len(names)
+    allowed = set(string.ascii_letters + string.digits + "-.")
+    for name in names:
+        assert set(name) <= allowed
+        assert len(name) < 110
+
+
+kinds = st.sampled_from(
+    "create connect refresh poll send drop read clear close disconnect timeout request error "
+    "reject reset".split()
+)
+texts = st.none() | st.text(max_size=12)
+rows = st.tuples(
+    st.floats(-1e3, 1e12), kinds, texts, texts, texts, st.text(max_size=8) | st.integers(0, 10**10)
+).map(lambda row: (*row[:5], 7) if row[1] == "create" else row)
+
+
+@settings(deadline=None)
+@given(st.lists(rows, max_size=30), st.integers(0, 30))
+def test_any_timeline_whatever_makes_a_sound_page(history, first):
+    timeline = Timeline(0.0)
+    for row in history:
+        timeline.record(row)
+    checked(timeline_page.page("t::t", "passed", [(timeline, min(first, len(history)))]))
