@@ -135,7 +135,8 @@ def _break(chart: Layout, one: Break) -> str:
 
 
 def _event(chart: Layout, row: Row) -> str:
-    draw = _DRAWN.get(row.event.kind, _draw_note)
+    known = row.event.client_id in chart.lanes
+    draw = _DRAWN.get(row.event.kind, _draw_note) if known else _draw_note
     title = rendering.lines([row.event], chart.start, 2000)[0].strip()
     if row.count > 1:
         title = f"{row.count:,} times, from here on: {title}"
@@ -236,13 +237,10 @@ def _draw_error(chart: Layout, row: Row) -> str:
 
 
 def _draw_reject(chart: Layout, row: Row) -> str:
-    lane = chart.lanes.get(row.event.client_id or "")
-    x, y = APP_X if lane is None else lane.x, row.y
+    lane = chart.lanes[row.event.client_id or ""]
+    x, y = lane.x, row.y
     cross = f'<path class="cross" d="M{_n(x - 5)} {_n(y - 5)}l10 10m0 -10l-10 10"/>'
-    said = f"refused, {row.event.outcome} token"
-    if lane is None:
-        return cross + _text(x + 14, y, said, "word bad on")
-    return cross + _side(chart, lane, y, said)
+    return cross + _side(chart, lane, y, f"refused, {row.event.outcome} token")
 
 
 def _draw_note(chart: Layout, row: Row) -> str:
@@ -297,7 +295,9 @@ def _short(chart: Layout, message: str, most: int | None = None) -> str:
 
 def _text(x: float, y: float, said: str, kind: str, *, anchor: str = "start") -> str:
     end = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{end}>{escape(said)}</text>'
+    return (
+        f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{end}>{escape(rendering.bare(said))}</text>'
+    )
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:

@@ -83,6 +83,11 @@ def quoted(text: str, limit: int | None = SHORT) -> str:
     return f"{''.join(start)!r}...{''.join(end)!r} ({len(text):,} characters)"
 
 
+def bare(text: str) -> str:
+    """Text without quotes, with everything escaped that a terminal would act on."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def client(client_id: str | None) -> str:
     """A client's name in a sentence: bare where it is plain, else in quotes.
 
@@ -112,14 +117,14 @@ def details(event: Event, start: float | None, limit: int | None = SHORT) -> str
         limit: How many characters of a message to show; None for all.
     """
     if event.kind == "request":
-        return f"{_bare(event.message or '')} -> {_bare(event.outcome)}"
+        return f"{bare(event.message or '')} -> {bare(event.outcome)}"
     parts = []
     if event.token is not None and event.token != event.client_id and event.kind in _WITH_TOKEN:
         parts.append(token(event.token))
     if event.message is not None:
         parts.append(quoted(event.message, limit))
     if event.outcome:
-        parts.append(_outcome(event, start))
+        parts.append(bare(_outcome(event, start)))
     return ", ".join(parts)
 
 
@@ -207,15 +212,11 @@ def _outcome(event: Event, start: float | None) -> str:
         return f"valid until {moment(expires) if start is None else since(expires, start)}"
     if event.kind == "read":
         return f"by {event.outcome}"
-    return _bare(event.outcome)
+    return event.outcome
 
 
 def _who(event: Event) -> str:
     return "" if event.client_id is None else client(event.client_id)
-
-
-def _bare(text: str) -> str:
-    return text if text.isprintable() else quoted(text)[1:-1]
 
 
 def _fitting(characters: Iterable[str], room: int) -> list[str]:

@@ -112,7 +112,7 @@ def page(
     ]
     events = [event for timeline, first in timelines for event in timeline[first:]]
     return _document(
-        _plain(nodeid), _header(nodeid, outcome, events, failure) + "\n".join(sections)
+        rendering.bare(nodeid), _header(nodeid, outcome, events, failure) + "\n".join(sections)
     )
 
 
@@ -139,7 +139,7 @@ def _document(title: str, body: str) -> str:
 
 
 def _header(nodeid: str, outcome: str, events: Sequence[Event], failure: str) -> str:
-    where, _, name = nodeid.rpartition("::")
+    where, _, name = rendering.bare(nodeid).rpartition("::")
     told = ""
     if failure:
         told = (
@@ -147,8 +147,8 @@ def _header(nodeid: str, outcome: str, events: Sequence[Event], failure: str) ->
             f"<pre>{escape(_plain_lines(failure))}</pre></details>"
         )
     return f"""<header class="page"><p class="kind">channel timeline</p>
-<h1><span class="pill {escape(outcome)}">{escape(outcome)}</span> {escape(_plain(name))}</h1>
-<p class="where">{escape(_plain(where))}</p>
+<h1><span class="pill {escape(outcome)}">{escape(outcome)}</span> {escape(name)}</h1>
+<p class="where">{escape(where)}</p>
 <p class="facts">{_facts(events)}</p>
 {told}{_LEGEND}</header>
 """
@@ -229,8 +229,8 @@ def _index_row(told: Told) -> str:
     )
     return (
         f'<tr><td><span class="pill {escape(outcome)}">{escape(outcome)}</span>'
-        f'<a href="{escape(told["file"])}">{escape(_plain(name))}</a>'
-        f"<small>{escape(_plain(where))}</small></td><td>{_ticks(told['ticks'])}</td>{cells}</tr>\n"
+        f'<a href="{escape(told["file"])}">{escape(rendering.bare(name))}</a>'
+        f"<small>{escape(rendering.bare(where))}</small></td><td>{_ticks(told['ticks'])}</td>{cells}</tr>\n"
     )
 
 
@@ -257,10 +257,5 @@ def _loudest(events: Sequence[Event]) -> str:
     return next((kind for kind in _LOUD if kind in kinds), events[0].kind)
 
 
-def _plain(text: str) -> str:
-    """Text without what a terminal or a browser would act on."""
-    return text if text.isprintable() else rendering.quoted(text, None)[1:-1]
-
-
 def _plain_lines(text: str) -> str:
-    return "\n".join(_plain(line) for line in text.split("\n"))
+    return "\n".join(rendering.bare(line) for line in text.split("\n"))
