@@ -17,8 +17,6 @@ from pytest_channelstub.page_layout import layout
 from pytest_channelstub.timeline import Timeline
 from pytest_channelstub.waiting import KINDS
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*asyncio_default_fixture_loop_scope")
-
 SUITE = """
 import pytest
 from pytest_channelstub import channel
@@ -85,7 +83,7 @@ def checked(html):
     return checker
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_each_test_that_used_a_stub_has_a_page_and_the_index_leads_there(pytester, workers):
     pytester.makepyfile(SUITE)
     result = pytester.runpytest("--channelstub-timeline=out/pages", *workers)

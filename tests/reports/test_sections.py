@@ -9,8 +9,6 @@ import pytest
 
 from pytest_channelstub import channel
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*asyncio_default_fixture_loop_scope")
-
 FAILING = """
 from pytest_channelstub import channel
 
@@ -32,10 +30,10 @@ def xml_of(pytester):
     return ET.parse(pytester.path / "out.xml")  # noqa: S314 (pytest has written it)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_a_failed_test_shows_its_timeline_and_a_passed_one_nothing(pytester, workers):
     pytester.makepyfile(FAILING)
-    result = pytester.runpytest("--junitxml=out.xml", "-p", "no:randomly", *workers)
+    result = pytester.runpytest("--junitxml=out.xml", *workers)
     result.assert_outcomes(failed=2, passed=1)
 
     output = result.stdout.str()
@@ -84,16 +82,14 @@ def test_a_failure_in_setup_or_teardown_has_its_section_too(pytester):
         def test_one(early): ...
         def test_two(late): ...
     """)
-    result = pytester.runpytest("-p", "no:randomly")
+    result = pytester.runpytest()
     result.assert_outcomes(errors=2, passed=1)
     result.stdout.re_match_lines([".*- channel timeline -.*", ".*'in setup'"])
     result.stdout.re_match_lines([".*- channel timeline -.*", ".*'in teardown'"])
 
 
 def test_a_shared_stub_shows_where_the_test_begins(pytester):
-    pytester.makeini(
-        "[pytest]\nchannelstub_scope = module\nasyncio_default_fixture_loop_scope = function"
-    )
+    pytester.makeini("[pytest]\nchannelstub_scope = module")
     pytester.makepyfile("""
         from pytest_channelstub import channel
 
@@ -110,7 +106,7 @@ def test_a_shared_stub_shows_where_the_test_begins(pytester):
         def test_four():
             assert False
     """)
-    result = pytester.runpytest("-p", "no:randomly")
+    result = pytester.runpytest()
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.re_match_lines(
         [r" *\+0.0 s  drop  alice  'first'", r"\(this test begins here\)", r".*'second'"]
@@ -153,7 +149,7 @@ def test_each_of_several_stubs_is_shown(pytester):
 @pytest.mark.parametrize(("colour", "coloured"), [("yes", True), ("no", False)])
 def test_kinds_are_coloured_only_where_pytest_colours(pytester, colour, coloured):
     pytester.makepyfile(FAILING)
-    result = pytester.runpytest(f"--color={colour}", "--junitxml=out.xml", "-p", "no:randomly")
+    result = pytester.runpytest(f"--color={colour}", "--junitxml=out.xml")
     assert ("\x1b[31mdrop\x1b[0m" in result.stdout.str()) == coloured
     assert (
         "#x1B"
