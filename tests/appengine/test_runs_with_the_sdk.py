@@ -155,3 +155,63 @@ def test_a_fixture_in_the_style_of_pytest_beds_works(run_pytest, tmp_path):
     done = run_pytest()
 
     assert "2 passed" in done.stdout, done.stdout
+
+
+def test_a_failure_in_a_ported_suite_shows_the_timeline_of_its_testbeds_stub(run_pytest, tmp_path):
+    (tmp_path / "test_old.py").write_text(
+        textwrap.dedent(
+            """
+            import unittest
+            from google.appengine.api import channel
+            from google.appengine.ext import testbed
+
+            class OldTest(unittest.TestCase):
+                def setUp(self):
+                    self.testbed = testbed.Testbed()
+                    self.testbed.activate()
+                    self.testbed.init_channel_stub()
+
+                def tearDown(self):
+                    self.testbed.deactivate()
+
+                def test_a_message_arrives(self):
+                    token = channel.create_channel("alice")
+                    channel.send_message("alice", "too early")
+                    stub = self.testbed.get_stub("channel")
+                    stub.connect_channel(token)
+                    self.assertEqual(stub.get_channel_messages(token), ["too early"])
+            """
+        )
+    )
+
+    done = run_pytest()
+
+    section = done.stdout.partition("channel timeline")[2]
+    assert "drop" in section, done.stdout
+    assert "'too early'" in section
+
+
+def test_strictness_reaches_a_ported_suite_through_the_fixture(run_pytest, tmp_path):
+    (tmp_path / "test_old.py").write_text(
+        textwrap.dedent(
+            """
+            import unittest
+            import pytest
+            from google.appengine.api import channel
+            from google.appengine.ext import testbed
+
+            @pytest.mark.usefixtures("channel_stub")
+            class OldTest(unittest.TestCase):
+                def test_a_message_is_lost(self):
+                    bed = testbed.Testbed()
+                    bed.activate()
+                    self.addCleanup(bed.deactivate)
+                    bed.init_channel_stub()
+                    channel.send_message("alice", "too early")
+            """
+        )
+    )
+
+    done = run_pytest("--channelstub-strict=dropped")
+
+    assert "1 failed" in done.stdout, done.stdout
