@@ -115,7 +115,8 @@ def text(  # noqa: PLR0913 (the parts of a failure's text)
     """
     sentence = reason.sentence + "."
     told = [
-        *_labelled("expected:", expected),
+        f"expected {expected[0]}",
+        *(f"  {line}" for line in expected[1:]),
         *_labelled("found:", found),
         *_labelled("nearest miss:", miss),
         *_labelled("likely reason:", [sentence, *([reason.advice] if reason.advice else [])]),

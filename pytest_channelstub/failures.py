@@ -272,8 +272,12 @@ def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
     dropped = reasons.messages(to, ("drop",))
     if not queued and not dropped:
         return [f"no message to {name}"]
-    reached = f"{len(queued)} reached the queue, {len(dropped)} dropped"
-    return [f"not once among {_count([*queued, *dropped])} to {name} ({reached})"]
+    told = "none queued"
+    if queued:
+        told = f"{_count(queued)} queued for {name}, none like it"
+    if dropped:
+        told += f"; {_count(dropped)} to {name} dropped"
+    return [told]
 
 
 def _count(indexes: Sequence[int]) -> str:

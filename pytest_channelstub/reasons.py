@@ -268,8 +268,8 @@ class Reasons:
         name = rendering.client(client_id_of(to))
         others = len(self.messages(to))
         if others:
-            went = f"{rendering.plural(others, 'message')} went to {name}, none like it"
-            return Reason(f"never sent: {went}")
+            went = f"{rendering.plural(others, 'message')} went to {name}, and none matches"
+            return Reason(f"never sent like this: {went}")
         if any(event.kind in ("send", "drop") for event in self.story.events):
             return Reason(f"never sent: no message went to {name}, and none to others is like it")
         return Reason("never sent: the app has sent no message at all")

@@ -145,8 +145,8 @@ def test_the_parts_of_a_failure_come_in_their_order(channel_stub, channel_client
     with pytest.raises(AssertionError) as caught:
         assert_queued(channel_stub, "alice", {"text": "ho"})
 
-    labels = re.findall(r"^(\w[\w ]*):", str(caught.value), re.MULTILINE)
-    assert labels == ["expected", "found", "nearest miss", "likely reason", "timeline"]
+    labels = re.findall(r"^(expected |\w[\w ]*:)", str(caught.value), re.MULTILINE)
+    assert labels == ["expected ", "found:", "nearest miss:", "likely reason:", "timeline:"]
 
 
 def test_a_wrong_first_argument_is_told_of(channel_stub, channel_client):

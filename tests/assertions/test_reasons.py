@@ -237,7 +237,7 @@ def test_a_message_that_was_never_sent(channel_stub, channel_client):
     )
     channel.send_message("alice", "quite another thing")
     assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
-        "never sent: 1 message went to alice, none like it."
+        "never sent like this: 1 message went to alice, and none matches."
     )
 
 
