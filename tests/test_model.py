@@ -325,6 +325,13 @@ class StubBesideModel(RuleBasedStateMachine):
         self.clock.advance(span)
         self.model.move(self.model.now + span)
 
+    @rule(token=tokens, offset=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 1.75]))
+    def go_to_the_end_of(self, token, offset):
+        goal = token[2] + offset
+        if goal >= self.model.now:
+            self.clock.move_to(goal)
+            self.model.move(goal)
+
     @rule(span=spans)
     def go_back(self, span):
         self.clock.tick(-span)
@@ -346,7 +353,7 @@ class StubBesideModel(RuleBasedStateMachine):
 def some(count, **options):
     return settings(
         max_examples=count,
-        stateful_step_count=40,
+        stateful_step_count=60,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
