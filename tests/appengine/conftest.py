@@ -13,7 +13,7 @@ import pytest
 
 from pytest_channelstub import appengine
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(appengine.__file__).parent
 
 
 def is_installed(name):
@@ -172,11 +172,14 @@ def installed():
 @pytest.fixture
 def run(tmp_path):
     """Run Python in a process of its own, in the test's directory."""
+    home = tmp_path / "home"  # the package alone, without what is installed beside it
+    home.mkdir()
+    (home / PACKAGE.name).symlink_to(PACKAGE)
 
     def run(*arguments):
         ours = ("PYTEST_PLUGINS", "PYTEST_ADDOPTS")
         environment = {name: value for name, value in os.environ.items() if name not in ours} | {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(home),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }

@@ -201,7 +201,7 @@ def test_one(channel_server, number):
     result.assert_outcomes(passed=8)
 
 
-def test_nothing_is_left_open_and_nothing_is_printed(run):
+def test_nothing_is_left_open_and_nothing_is_printed(run, pytester):
     result = run(
         """
 import threading, urllib.request
@@ -219,6 +219,7 @@ def test_two():
         "-W",
         "error",
         "-s",
+        start=pytester.runpytest_subprocess,
     )
     result.assert_outcomes(passed=2)
     assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()

@@ -225,17 +225,22 @@ def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
     before = set(threading.enumerate())
     middleware = ChannelMiddleware(stub)
     pairs = [socket.socketpair() for _ in range(5)]
+    polls = []
     with contextlib.ExitStack() as ends:
         for ours, browser in pairs:
             ends.enter_context(ours)
             ends.enter_context(browser)
             client_id = f"client {ours.fileno()}"
             token = channel.create_channel(client_id)
-            in_background(
-                poll, middleware, token, more="&page=p&again=5", **{"werkzeug.socket": ours}
+            polls.append(
+                in_background(
+                    poll, middleware, token, more="&page=p&again=5", **{"werkzeug.socket": ours}
+                )
             )
         stub.wait_for("poll", count=5)
         middleware.stop()
+        for each in polls:
+            each.result(LONG)
     assert {thread for thread in threading.enumerate() if "lookout" in thread.name} <= before
     assert stub.timeline._watchers == {}
     assert len(stub.clock.agenda) == 5  # the clients' own two seconds
