@@ -59,11 +59,6 @@ class Keeper:
         for stub in self.alive:
             stub.failing = failing
 
-    def end_test(self) -> None:
-        """Undo what `fail_calls` has set."""
-        if self._failing:
-            self.fail_calls(())
-
     def close(self) -> None:
         """Close every stub that is still alive, the newest first."""
         while self.alive:

@@ -50,7 +50,7 @@ class FakeClock:
     """
 
     def __init__(self, start: Moment = DEFAULT_START) -> None:
-        self._start = nanoseconds(start)
+        self._start = _DEFAULT if start is DEFAULT_START else nanoseconds(start)
         self._nanoseconds = self._start
         self._seconds = self._start / _BILLION
         self.agenda = Agenda()
@@ -312,3 +312,6 @@ def _in_calendar(time: int) -> int:
         )
         raise ValueError(message)
     return time
+
+
+_DEFAULT = nanoseconds(DEFAULT_START)

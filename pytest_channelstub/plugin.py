@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
+import functools
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub import _options, appengine, reports
+from pytest_channelstub import _options, appengine
+from pytest_channelstub._run import Run, forget_unloaded_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from pytest_channelstub._keeper import Keeper
     from pytest_channelstub.client import ChannelClient
     from pytest_channelstub.clock import FakeClock, Moment
     from pytest_channelstub.stub import ChannelServiceStub
     from pytest_channelstub.web import ChannelServer
 
 
-@dataclass(slots=True)
-class _Run:
-    """What the plugin knows of a pytest run.
-
-    Attributes:
-        options: What holds for the whole run.
-        settings: What the current test asks for.
-        reporter: Watches which stubs a test uses, and reports on them.
-        item: The current test.
-        begun: Whether what outlives it has been reset for it.
-        keeper: The stubs; None until the first is built.
-        packages: Those that have fixtures of their own.
-    """
-
-    options: _options.RunSettings
-    settings: _options.Settings
-    reporter: reports.Reporter
-    item: pytest.Item | None = None
-    begun: bool = False
-    keeper: Keeper | None = None
-    packages: set[pytest.Package] = field(default_factory=set)
-
-
-_RUN = pytest.StashKey[_Run]()
+_DEFINED = pytest.StashKey[bool]()
 _SERVED = pytest.StashKey[appengine.Installation]()
 
-_NODES = {
-    "class": pytest.Class,
-    "module": pytest.Module,
-    "package": pytest.Package,
-    "session": pytest.Session,
-}
+# The runs that are under way, the innermost last: pytester runs pytest within pytest. The
+# fixtures look here, as asking pytest for its `request` costs more than building a stub.
+_runs: list[Run] = []
+
 _MARKERS = {
     "channel_stub(*, start, clock, seed, strict)": "build this test's stub with a start of its "
     "clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', 'system'), a seed "
@@ -79,7 +53,7 @@ _INI = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the command line and of the ini file."""
-    _forget_unloaded_modules()
+    forget_unloaded_modules()
     group = parser.getgroup("channelstub", "App Engine's Channel API")
     group.addoption("--channelstub-clock", metavar="CLOCK", help=_INI["clock"])
     group.addoption("--channelstub-strict", metavar="WHAT", help=_INI["strict"])
@@ -110,10 +84,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _serve_the_sdk(config)
     for signature, told in _MARKERS.items():
         config.addinivalue_line("markers", f"{signature}: {told}")
-    options = _options.of_run(config)
-    reporter = reports.Reporter(config)
-    config.stash[_RUN] = _Run(options, options.settings, reporter)
-    config.pluginmanager.register(reporter, "channelstub-reports")
+    run = Run(config)
+    _runs.append(run)
+    config.add_cleanup(functools.partial(_end, run))
+    config.pluginmanager.register(run.reporter, "channelstub-reports")
 
 
 def _serve_the_sdk(config: pytest.Config) -> None:
@@ -124,16 +98,14 @@ def _serve_the_sdk(config: pytest.Config) -> None:
         config.add_cleanup(config.stash[_SERVED].undo)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the stubs that nobody has closed."""
-    run = config.stash.get(_RUN, None)
-    if run is not None and run.keeper is not None:
-        run.keeper.close()
+def _end(run: Run) -> None:
+    run.close()
+    _runs.remove(run)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Tell what is not at its default, and where it was set."""
-    told = list(config.stash[_RUN].options.told)
+    told = [*_runs[-1].options.told]
     port = config.getoption("channelstub_port")
     if port:
         told.append(f"port={port} (from --channelstub-port)")
@@ -146,54 +118,43 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     pytest builds a plugin's package-scoped fixtures once for the whole session: only those
     that are defined within a package are the package's.
     """
-    run = collector.config.stash[_RUN]
-    if run.options.scope == "package":
+    if _runs[-1].options.scope == "package":
         for node in collector.listchain():
-            if isinstance(node, pytest.Package) and node not in run.packages:
-                run.packages.add(node)
+            if isinstance(node, pytest.Package) and _DEFINED not in node.stash:
+                node.stash[_DEFINED] = True
                 _define_fixtures_for(node)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check the test's markers before anything is built for it."""
-    run = item.config.stash[_RUN]
-    run.item, run.begun, run.settings = item, False, run.options.settings
-    if any(marker.name.startswith("channel_") for marker in item.iter_markers()):
-        run.settings = _options.of_node(item, run.options.settings)
-        _options.reset_of(item, run.options.reset)
-        _options.errors_of(item)
-        _refuse_late_wishes(item, run.options.scope)
+    _runs[-1].prepare(item)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> None:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
     """Reset what outlives the test when its own fixtures begin: wider ones are there by then."""
-    if fixturedef.scope == "function":
-        run = request.config.stash[_RUN]
-        if not run.begun:
-            _begin(run)
+    run = _runs[-1]
+    if not run.begun and fixturedef.scope == "function":
+        run.begin()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_call() -> Generator[None, object, object]:
     """Reset what outlives a test without fixtures; fail one that leaves what it must not."""
     __tracebackhide__ = True
-    run = item.config.stash[_RUN]
+    run = _runs[-1]
     if not run.begun:
-        _begin(run)
+        run.begin()
     result = yield
-    if run.settings.strict and run.keeper is not None:
-        _insist(run.keeper, run.settings.strict)
+    run.insist()
     return result
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_teardown() -> None:
     """Undo what was set for the time of the test."""
-    keeper = item.config.stash[_RUN].keeper
-    if keeper is not None:
-        keeper.end_test()
+    _runs[-1].end()
 
 
 @pytest.fixture(scope="session")
@@ -205,26 +166,17 @@ def channel_app() -> Callable[..., Any] | None:
     return None
 
 
-def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (pytest passes it)
-    return config.stash[_RUN].options.scope
+def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (pytest passes them)
+    return _runs[-1].options.scope
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
-def channel_stub(
-    request: pytest.FixtureRequest, channel_app: Callable[..., Any] | None
-) -> Iterator[ChannelServiceStub]:
+def channel_stub(channel_app: Callable[..., Any] | None) -> Iterator[ChannelServiceStub]:
     """The Channel API's stub: a ChannelServiceStub on a clock that the test moves.
 
     Example: `channel_stub.get_channel_messages(token) == ["hello"]`.
     """
-    node, run = request.node, request.config.stash[_RUN]
-    settings = run.settings if node is run.item else _options.of_node(node, run.options.settings)
-    stub = _keeper(run).build(
-        start=settings.start,
-        clock=settings.clock,
-        seed=node.nodeid if settings.seed is None else settings.seed,
-        app=channel_app,
-    )
+    stub = _runs[-1].build(channel_app)
     yield stub
     stub.close()
 
@@ -276,14 +228,14 @@ def channel_server(
 
 
 @pytest.fixture(scope="session")
-def make_channel_stub(pytestconfig: pytest.Config) -> Callable[..., ChannelServiceStub]:
+def make_channel_stub() -> Callable[..., ChannelServiceStub]:
     """A function that builds a stub, for fixtures of one's own at any scope.
 
     `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
     ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. A stub that
     is never closed ends with the session.
     """
-    run = pytestconfig.stash[_RUN]
+    run = _runs[-1]
     base = run.options.settings
 
     def make(
@@ -295,7 +247,7 @@ def make_channel_stub(pytestconfig: pytest.Config) -> Callable[..., ChannelServi
     ) -> ChannelServiceStub:
         if isinstance(clock, str):
             _options.one_of(_options.CLOCKS)(clock)
-        return _keeper(run).build(start=start, clock=clock, seed=seed, app=app)
+        return run.keeper().build(start=start, clock=clock, seed=seed, app=app)
 
     return make
 
@@ -310,60 +262,3 @@ def _define_fixtures_for(package: pytest.Package) -> None:
         manager.parsefactories(holder=holder, node=package)
     except TypeError:  # before pytest 9
         manager.parsefactories(holder, package.nodeid)
-
-
-def _forget_unloaded_modules() -> None:
-    """Make sure that no module of ours is loaded twice.
-
-    pytester takes what its runs have loaded out of `sys.modules` again, and leaves it on
-    the package, where `from pytest_channelstub import channel` would still find it.
-    """
-    package = sys.modules["pytest_channelstub"]
-    for name, value in [*vars(package).items()]:
-        if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is not value:
-            delattr(package, name)
-
-
-def _keeper(run: _Run) -> Keeper:
-    if run.keeper is None:
-        _forget_unloaded_modules()
-        from pytest_channelstub._keeper import Keeper  # noqa: PLC0415 (when first asked for)
-
-        run.keeper = Keeper()
-        _tell_errors(run, run.keeper)
-    return run.keeper
-
-
-def _begin(run: _Run) -> None:
-    """Once a test: reset what outlives it, and have calls fail as the test asks."""
-    run.begun = True
-    if run.keeper is not None and run.item is not None:
-        run.keeper.begin_test(_options.reset_of(run.item, run.options.reset))
-        run.reporter.settle()
-        _tell_errors(run, run.keeper)
-
-
-def _insist(keeper: Keeper, strict: frozenset[str]) -> None:
-    from pytest_channelstub import strictness  # noqa: PLC0415 (only where it is asked for)
-
-    timelines = [(stub.timeline, since) for stub, since in keeper.alive.items()]
-    complaint = strictness.complaint(timelines, strict)
-    if complaint is not None:
-        pytest.fail(complaint, pytrace=False)
-
-
-def _tell_errors(run: _Run, keeper: Keeper) -> None:
-    if run.item is not None:
-        keeper.fail_calls(_options.errors_of(run.item))
-
-
-def _refuse_late_wishes(item: pytest.Item, scope: str) -> None:
-    if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
-        return
-    late = _options.built_too_early(item, _NODES[scope])
-    if late is not None:
-        message = (
-            f"{item.nodeid}: @pytest.mark.channel_stub({late}=...) comes too late: the stub is "
-            f"built once for the {scope}; mark the {scope}, or use channelstub_scope=function"
-        )
-        pytest.fail(message, pytrace=False)

@@ -72,6 +72,8 @@ class Reporter:
         """Add the section to a failed test, and write the page at its end."""
         report = yield
         self._outcomes[report.when or ""] = report.outcome
+        if not report.failed and self._directory is None:
+            return report
         timelines = self._timelines(item)
         if report.failed and timelines:
             self._failure = self._failure or _crash(report)
