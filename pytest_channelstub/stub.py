@@ -277,8 +277,8 @@ class ChannelServiceStub(ChannelService):
         read = tokens.read(token)
         expires = 0 if read is None else read.expires
         self._connections.hold(client_id, expires)
-        self._refresh(client_id, self._touch())
         try:
+            self._refresh(client_id, self._touch())
             yield
         finally:
             self._connections.release(client_id, expires)

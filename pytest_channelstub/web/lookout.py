@@ -103,6 +103,15 @@ class Lookout:
             self._thread.start()
 
     def _run(self, ear: socket.socket) -> None:
+        try:
+            self._watch(ear)
+        finally:
+            # Also where what was called has failed: the next order then finds no thread.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._hang_up()
+
+    def _watch(self, ear: socket.socket) -> None:
         with ear, selectors.DefaultSelector() as selector:
             selector.register(ear, selectors.EVENT_READ)
             while self._obey(selector):
@@ -120,10 +129,14 @@ class Lookout:
                 order(selector)
             self._orders.clear()
             busy = bool(self._due) or len(selector.get_map()) > 1
-            if not busy and self._bell is not None:
-                self._bell.close()
-                self._bell = self._thread = None
+            if not busy:
+                self._hang_up()
             return busy
+
+    def _hang_up(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+        self._bell = self._thread = None
 
     def _patience(self) -> float | None:
         with self._lock:

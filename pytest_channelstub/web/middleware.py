@@ -27,7 +27,7 @@ _COMMANDS = ("connect", "poll", "disconnect")
 _LONGEST_WAIT = 30.0
 # Of the path of the service alone, so that the app never sees it.
 _COOKIE = "channelstub-browser"
-_STOP_WITHIN = 0.5
+_STOP_WITHIN = 0.2
 
 
 class _RefusedError(Exception):
@@ -125,7 +125,7 @@ class ChannelMiddleware:
         """Have every held poll answered, and wait until none is left; none is held again."""
         self._stopped = True
         self._polls.stop()
-        self._presence.stop()
+        self._presence.stop(_STOP_WITHIN)
         self._lookout.stop(_STOP_WITHIN)
 
     def _command(self, environ: dict[str, Any]) -> _Answer:

@@ -42,6 +42,7 @@ class Presence:
         self._stub = stub
         self._lookout = lookout
         self._lock = threading.Lock()
+        self._nobody_asks = threading.Condition(self._lock)
         self._asking: Counter[Page] = Counter()
         self._expected: dict[Page, contextlib.ExitStack] = {}
         self._left: dict[Page, None] = {}
@@ -52,17 +53,9 @@ class Presence:
         if not page.client_id:  # its token is none, and is refused soon
             yield
             return
-        with self._stub.hold(page.client_id, token):
-            with self._lock:
-                self._asking[page] += 1
+        with self._counted(page), self._stub.hold(page.client_id, token):
             self._forget(page)
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._asking[page] -= 1
-                    if not self._asking[page]:
-                        del self._asking[page]
+            yield
 
     def expect(self, page: Page, token: str, seconds: float) -> None:
         """Hold a page's client until the page asks again.
@@ -102,10 +95,29 @@ class Presence:
         """Whether a page has left: what it asked before may arrive later."""
         return page in self._left
 
-    def stop(self) -> None:
-        """Expect nobody any more."""
+    def stop(self, timeout: float) -> None:
+        """Expect nobody any more, and wait until no request is under way.
+
+        Args:
+            timeout: How long to wait at most, in real seconds.
+        """
+        with self._lock:
+            self._nobody_asks.wait_for(lambda: not self._asking, timeout)
         for page in list(self._expected):
             self._forget(page)
+
+    @contextlib.contextmanager
+    def _counted(self, page: Page) -> Iterator[None]:
+        with self._lock:
+            self._asking[page] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asking[page] -= 1
+                if not self._asking[page]:
+                    del self._asking[page]
+                    self._nobody_asks.notify_all()
 
     def _forget(self, page: Page, hold: contextlib.ExitStack | None = None) -> None:
         with self._lock:

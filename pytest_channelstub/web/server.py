@@ -38,7 +38,7 @@ HOST = "127.0.0.1"
 
 _log = logging.getLogger(__name__)
 # Answers under way get so long to finish, then so long to notice that they are cut off.
-_FINISH_WITHIN = 0.4
+_FINISH_WITHIN = 0.3
 _END_WITHIN = 0.2
 _BACKLOG = 256
 

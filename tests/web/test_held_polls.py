@@ -11,6 +11,7 @@ import pytest
 
 from pytest_channelstub import ChannelServiceStub, FakeClock, channel
 from pytest_channelstub.web import ChannelMiddleware
+from pytest_channelstub.web.lookout import Lookout
 
 DEV = "/_ah/channel/dev"
 LONG = 30
@@ -280,3 +281,39 @@ def processor_time_of_a_pause():
     before = time.process_time()
     threading.Event().wait(0.5)
     return time.process_time() - before
+
+
+def test_a_handler_that_fails_as_a_poll_begins_leaves_nobody_held():
+    now = [1_600_000_000.0]
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/_ah/channel/disconnected/":
+            raise RuntimeError("the app")
+        start_response("200 OK", [])
+        return []
+
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
+        stub.app = app
+        bob, alice = channel.create_channel("bob"), channel.create_channel("alice")
+        stub.connect_channel(bob)
+        now[0] += 2
+        with pytest.raises(RuntimeError):
+            poll(ChannelMiddleware(stub), alice)
+        stub.connect_channel(alice)
+        now[0] += 1.9
+        assert stub.is_connected("alice")
+        now[0] += 0.1
+        with pytest.raises(RuntimeError):
+            stub.is_connected("alice")
+        assert stub.timeline.of("alice", kind="timeout")
+
+
+def test_a_lookout_goes_on_after_an_action_that_failed(monkeypatch):
+    failed, done = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _args: failed.set())
+    lookout = Lookout()
+    lookout.call_later(0, lambda: 1 / 0)
+    assert failed.wait(5)
+    lookout.call_later(0, done.set)
+    assert done.wait(5)
+    lookout.stop(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from urllib.parse import urlencode
 
 import pytest
 from werkzeug.test import Client
@@ -21,7 +22,8 @@ def web(middleware):
 
 
 def ask(web, command, token, status=200, **more):
-    answer = web.get(DEV, query_string={"command": command, "channel": token, **more})
+    query = urlencode({"command": command, "channel": token, **more})
+    answer = web.get(DEV, query_string=query)
     assert answer.status_code == status
     return answer
 
