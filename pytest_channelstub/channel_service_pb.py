@@ -99,10 +99,14 @@ class CreateChannelRequest(Message):
         self, application_key: str | None = None, duration_minutes: int | None = None
     ) -> None:
         self._application_key: str | None = (
-            None if application_key is None else _text("application_key", application_key)
+            application_key
+            if application_key is None or type(application_key) is str
+            else _text("application_key", application_key)
         )
         self._duration_minutes: int | None = (
-            None if duration_minutes is None else _number("duration_minutes", duration_minutes)
+            duration_minutes
+            if duration_minutes is None or type(duration_minutes) is int
+            else _number("duration_minutes", duration_minutes)
         )
 
     def IsInitialized(self, errors: list[str] | None = None) -> bool:
@@ -155,7 +159,9 @@ class CreateChannelResponse(Message):
     _fields = ("token",)
 
     def __init__(self, token: str | None = None) -> None:
-        self._token: str | None = None if token is None else _text("token", token)
+        self._token: str | None = (
+            token if token is None or type(token) is str else _text("token", token)
+        )
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
@@ -196,9 +202,13 @@ class SendMessageRequest(Message):
 
     def __init__(self, application_key: str | None = None, message: str | None = None) -> None:
         self._application_key: str | None = (
-            None if application_key is None else _text("application_key", application_key)
+            application_key
+            if application_key is None or type(application_key) is str
+            else _text("application_key", application_key)
         )
-        self._message: str | None = None if message is None else _text("message", message)
+        self._message: str | None = (
+            message if message is None or type(message) is str else _text("message", message)
+        )
 
     def IsInitialized(self, errors: list[str] | None = None) -> bool:
         """Whether both fields are set; a line in `errors` for each that is not."""

@@ -19,41 +19,40 @@ class Connections:
 
     Args:
         timeline: Where changes are recorded.
+
+    Attributes:
+        queues: Of the connected clients, in the order in which they connected.
+        holds: Of the clients that are held, until when.
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self._queues: dict[str, MessageQueue] = {}
-        self._holds: dict[str, list[int]] = {}
+        self.queues: dict[str, MessageQueue] = {}
+        self.holds: dict[str, list[int]] = {}
         self._lock = threading.Lock()
         # Sending and reading are what tests do most, and these two calls cost a third of
         # what a `with` statement does.
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._record = timeline.record
-
-    def __contains__(self, client_id: str) -> bool:
-        return client_id in self._queues
-
-    def __len__(self) -> int:
-        return len(self._queues)
+        self._append, self._watchers, self._wake = timeline.recording()
 
     def client_ids(self) -> tuple[str, ...]:
         """The clients, in the order in which they connected."""
         with self._lock:
-            return tuple(self._queues)
+            return tuple(self.queues)
 
     def open(self, now: float, client_id: str, token: str) -> bool:
         """Connect a client; False if it was connected already."""
         with self._lock:
-            if client_id in self._queues:
+            if client_id in self.queues:
                 return False
-            self._queues[client_id] = MessageQueue()
+            self.queues[client_id] = MessageQueue()
             self._record((now, "connect", client_id, token, None, ""))
             return True
 
     def remove(self, now: float, client_id: str, kind: str, note: str = "") -> None:
         """Disconnect a client, connected or not, and drop its queue."""
         with self._lock:
-            queue = self._queues.pop(client_id, None)
+            queue = self.queues.pop(client_id, None)
             told = "was not connected" if queue is None else f"{len(queue)} unread"
             self._record((now, kind, client_id, None, None, note + told))
 
@@ -61,12 +60,14 @@ class Connections:
         """Queue a message; False if it is dropped, as the client is not connected."""
         self._acquire()
         try:
-            queue = self._queues.get(client_id)
+            queue = self.queues.get(client_id)
             if queue is None:
                 self._record((now, "drop", client_id, token, message, note))
                 return False
             queue.append(message)
-            self._record((now, "send", client_id, token, message, ""))
+            self._append((now, "send", client_id, token, message, ""))
+            if self._watchers:
+                self._wake(client_id)
             return True
         finally:
             self._release()
@@ -75,12 +76,14 @@ class Connections:
         """Take the first message; None where there is none."""
         self._acquire()
         try:
-            queue = self._queues.get(client_id)
+            queue = self.queues.get(client_id)
             message = None if queue is None else queue.pop()
             if message is not None:
-                self._record((now, "read", client_id, token, message, reader))
+                self._append((now, "read", client_id, token, message, reader))
             elif reader != "pop":
-                self._record((now, "poll", client_id, token, None, ""))
+                self._append((now, "poll", client_id, token, None, ""))
+            if self._watchers:
+                self._wake(client_id)
             return message
         finally:
             self._release()
@@ -92,7 +95,7 @@ class Connections:
             How many messages that were.
         """
         with self._lock:
-            queue = self._queues.get(client_id)
+            queue = self.queues.get(client_id)
             if queue is None:
                 return 0
             lost = queue.clear()
@@ -102,47 +105,47 @@ class Connections:
     def clear_all(self, now: float) -> None:
         """Drop what waits for anybody; all stay connected."""
         with self._lock:
-            lost = sum(queue.clear() for queue in self._queues.values())
-            if self._queues:
+            lost = sum(queue.clear() for queue in self.queues.values())
+            if self.queues:
                 self._record((now, "reset", None, None, None, f"queues, {lost} lost"))
 
     def forget(self) -> None:
         """As new: nobody is connected, and nothing is told."""
         with self._lock:
-            self._queues.clear()
+            self.queues.clear()
 
     def live(self, client_id: str) -> list[str] | None:
         """The very list of a client's messages; None if not connected."""
         with self._lock:
-            queue = self._queues.get(client_id)
+            queue = self.queues.get(client_id)
             return None if queue is None else queue.live()
 
     def waiting(self, client_id: str) -> int:
         """How many messages wait for a client; 0 if not connected."""
         with self._lock:
-            return len(self._queues.get(client_id, ()))
+            return len(self.queues.get(client_id, ()))
 
     def pending(self, client_id: str) -> tuple[str, ...] | None:
         """A client's messages as they are now; None if not connected."""
         with self._lock:
-            queue = self._queues.get(client_id)
+            queue = self.queues.get(client_id)
             return None if queue is None else queue.snapshot()
 
     def hold(self, client_id: str, expires: int) -> None:
         """Count a client as alive until second `expires`, or until `release`."""
         with self._lock:
-            self._holds.setdefault(client_id, []).append(expires)
+            self.holds.setdefault(client_id, []).append(expires)
 
     def release(self, client_id: str, expires: int) -> None:
         """End a hold."""
         with self._lock:
-            self._holds[client_id].remove(expires)
-            if not self._holds[client_id]:
-                del self._holds[client_id]
+            self.holds[client_id].remove(expires)
+            if not self.holds[client_id]:
+                del self.holds[client_id]
 
     def alive_until(self, client_id: str, now: float) -> float:
         """The last instant at which a client counts as alive, if nothing else happens."""
-        if not self._holds:
+        if not self.holds:
             return now
         with self._lock:
-            return max(now, *self._holds.get(client_id, (now,)))
+            return max(now, *self.holds.get(client_id, (now,)))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
 _TIMER = "channel-disconnect"
 _ROOT = logging.getLogger()
+_DEBUG = logging.DEBUG
 # Stubs built without a seed make the same tokens at every run, and not each other's.
 _unseeded = itertools.count()
 
@@ -116,7 +117,7 @@ class ChannelService(apiproxy.APIProxyStub):
         else:
             client_id, used, note = token.client_id, address, ""
         sent = self._connections.send(now, client_id, used, message, note)
-        if self._always_log or _ROOT.level <= logging.DEBUG:
+        if self._always_log or _ROOT.level <= _DEBUG:
             told = "Sending message to" if sent else "SKIPPING message, not connected:"
             self._log("%s client id %s: %r", told, client_id, message)
 
@@ -175,7 +176,7 @@ class ChannelService(apiproxy.APIProxyStub):
 
     def _enter(self, client_id: str, token: str, now: float) -> bool:
         """Connect a client, or refresh its connection; True if it was connected before."""
-        if client_id in self._connections:
+        if client_id in self._connections.queues:
             self._refresh(client_id, now)
             return True
         if self._connections.open(now, client_id, token):
@@ -195,7 +196,7 @@ class ChannelService(apiproxy.APIProxyStub):
     def _time_out(self, client_id: str, due: float) -> None:
         note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
         self._connections.remove(due, client_id, "timeout", note)
-        if self._always_log or _ROOT.level <= logging.DEBUG:
+        if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Channel of client id %s has timed out", client_id)
         self._post("disconnected", client_id, due)
 
@@ -208,10 +209,13 @@ class ChannelService(apiproxy.APIProxyStub):
         return data.get_dispatcher()
 
     def _deadline(self, client_id: str, now: float) -> float:
-        return self._connections.alive_until(client_id, now) + self.CHANNEL_TIMEOUT_SECONDS
+        if self._connections.holds:
+            now = self._connections.alive_until(client_id, now)
+        return now + self.CHANNEL_TIMEOUT_SECONDS
 
     def _refresh(self, client_id: str, now: float) -> None:
-        self._dispatcher().update_event(self._deadline(client_id, now), _TIMER, client_id)
+        dispatcher = self._own if self.request_data is self._own_data else self._dispatcher()
+        dispatcher.update_event(self._deadline(client_id, now), _TIMER, client_id)
 
     def _schedule(self, client_id: str, now: float) -> None:
         due = self._deadline(client_id, now)
@@ -220,7 +224,7 @@ class ChannelService(apiproxy.APIProxyStub):
 
     def _post(self, event: str, client_id: str, at: float | None = None) -> None:
         dispatcher = self._dispatcher()
-        if self._always_log or _ROOT.level <= logging.DEBUG:
+        if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Telling the app that client id %s is %s", client_id, event)
         request = ("POST", f"/_ah/channel/{event}/", [*_FORM], f"from={client_id}")
         if dispatcher is self._own:

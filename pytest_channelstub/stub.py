@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ChannelServiceStub", "Error", "InvalidTokenError", "TokenTimedOutError"]
 
 _ROOT = logging.getLogger()
+_DEBUG = logging.DEBUG
 
 RESETS = ("queues", "all", "nothing")
 """What `ChannelServiceStub.reset` takes."""
@@ -65,7 +66,7 @@ class ChannelServiceStub(ChannelService):
         apiproxy.enter_force(self)
 
     def __repr__(self) -> str:
-        told = f"{len(self._connections)} connected, {len(self.timeline)} events"
+        told = f"{len(self._connections.queues)} connected, {len(self.timeline)} events"
         return f"<ChannelServiceStub {told}, {self.clock!r}>"
 
     def __enter__(self) -> Self:
@@ -108,8 +109,11 @@ class ChannelServiceStub(ChannelService):
             InvalidTokenError: It is not a token.
             TokenTimedOutError: Its time is over.
         """
-        client_id = self._client_id(token, self._touch())
-        if self._always_log or _ROOT.level <= logging.DEBUG:
+        now = self._time()
+        if now >= self._agenda.next_due:
+            self.clock.run_due(now)
+        client_id = self._client_id(token, now)
+        if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Token %s is valid for client id %s", token, client_id)
         return client_id
 
@@ -211,7 +215,7 @@ class ChannelServiceStub(ChannelService):
     def is_connected(self, client_id: str) -> bool:
         """Whether a client is connected now."""
         self._touch()
-        return client_id in self._connections
+        return client_id in self._connections.queues
 
     def pending(self, client_id: str) -> tuple[str, ...] | None:
         """The messages that wait for a client, as they are now; None if not connected."""
@@ -239,7 +243,7 @@ class ChannelServiceStub(ChannelService):
         client_id = self._admitted(token, now)
         self._enter(client_id, token, now)
         message = self._connections.pop(now, client_id, token, reader)
-        if self._always_log or _ROOT.level <= logging.DEBUG:
+        if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         return message
 

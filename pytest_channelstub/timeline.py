@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import overload
@@ -114,6 +114,17 @@ class Timeline(Sequence[Event]):
         self._rows.append(row)
         if self._watchers:
             self._wake(row[2])
+
+    def recording(
+        self,
+    ) -> tuple[Callable[[Row], None], Mapping[str | None, object], Callable[[str | None], None]]:
+        """The parts of `record`, for who records at every call.
+
+        Returns:
+            What adds an event; what is true while somebody waits; and what is then to
+            be called with the event's client id.
+        """
+        return self._rows.append, self._watchers, self._wake
 
     def expect(self, index: int) -> None:
         """Count the message of event `index` as one the test knows of."""

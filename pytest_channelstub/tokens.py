@@ -67,10 +67,10 @@ def read(text: object) -> Token | None:
         What the token says, or None if it is not one. Whether its time is over
         is for the caller to ask.
     """
-    if type(text) is str:
-        return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _parse(text)
-    # A subclass may compare and hash as it likes: only its plain text is looked up.
-    return read(str.__str__(text)) if isinstance(text, str) else None
+    if type(text) is str and len(text) <= _LONGEST_REMEMBERED:
+        return _remembered(text)
+    # A subclass may compare and hash as it likes: only its plain text is read.
+    return _parse(str.__str__(text)) if isinstance(text, str) else None
 
 
 def _parse(text: str) -> Token | None:

@@ -339,7 +339,7 @@ MIXED = """
     from pytest_channelstub import channel
 
     class Shared:
-        @pytest.mark.parametrize("number", range(5))
+        @pytest.mark.parametrize("number", range(10))
         @pytest.mark.parametrize("scope", ["session", "package", "module", "class", "function"])
         def test_it(self, request, scope, number):
             stub = request.getfixturevalue(f"{scope}_stub")
@@ -358,14 +358,14 @@ MIXED = """
 """
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(20))
 def test_shared_stubs_give_the_same_result_in_any_order(pytester, seed):
     pytester.makeconftest(MIXED_CONFTEST)
     pytester.makepyfile(test_a=MIXED, test_b=MIXED)
 
     result = pytester.runpytest("-p", "pytest_randomly", "-q", f"--randomly-seed={seed}")
 
-    result.assert_outcomes(passed=100, failed=4)
+    result.assert_outcomes(passed=200, failed=4)
 
 
 def test_shared_stubs_give_the_same_result_under_xdist(pytester):
@@ -374,7 +374,7 @@ def test_shared_stubs_give_the_same_result_under_xdist(pytester):
 
     result = pytester.runpytest_subprocess("-p", "xdist", "-n", "2", "-q")
 
-    result.assert_outcomes(passed=100, failed=4)
+    result.assert_outcomes(passed=200, failed=4)
 
 
 def test_reruns_and_last_failed_start_from_a_reset_stub(pytester):
