@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import socket
 import threading
 from concurrent.futures import Future
 
@@ -43,3 +45,15 @@ def in_background():
             return future
 
         yield call
+
+
+@pytest.fixture
+def free_port():
+    """A port that is free, and so is the next, where no outgoing connection takes them."""
+    chance = random.Random()
+    while True:
+        port = chance.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
+            for number in (port, port + 1):
+                ends.enter_context(socket.create_server(("127.0.0.1", number)))
+            return port

@@ -366,13 +366,13 @@ def test_a_client_that_the_test_disconnects_connects_again(alice, channel_stub):
     assert alice.until_logged(2) == [["open"], ["message", "welcome back"]]
 
 
-def test_a_server_that_comes_back_is_found_again(new_tab, channel_stub):
-    with ChannelServer(channel_stub, app) as server:
+def test_a_server_that_comes_back_is_found_again(new_tab, channel_stub, free_port):
+    with ChannelServer(channel_stub, app, port=free_port) as server:
         tab = new_tab(server=server)
         tab.listen(channel.create_channel("alice"))
         channel_stub.wait_for("poll", "alice")
     channel.send_message("alice", "while you were away")
-    with ChannelServer(channel_stub, app, port=server.port):
+    with ChannelServer(channel_stub, app, port=free_port):
         assert tab.until_logged(2) == [["open"], ["message", "while you were away"]]
 
 

@@ -132,13 +132,8 @@ def test_three(channel_server):
     result.stdout.fnmatch_lines(["FAILED *::test_two*"])
 
 
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
-
-
-def test_the_port_can_be_fixed_and_stands_in_the_header(run):
-    port = free_port()
+def test_the_port_can_be_fixed_and_stands_in_the_header(run, free_port):
+    port = free_port
     result = run(
         f"""
 def test_one(channel_server):
@@ -184,7 +179,7 @@ def test_two(channel_stub):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_each_worker_of_xdist_has_a_server_of_its_own(run, pytester):
+def test_each_worker_of_xdist_has_a_server_of_its_own(run, pytester, free_port):
     pytest.importorskip("xdist")
     result = run(
         """
@@ -195,7 +190,7 @@ def test_one(channel_server, number):
         "-p",
         "xdist",
         "-n2",
-        f"--channelstub-port={free_port()}",
+        f"--channelstub-port={free_port}",
         start=pytester.runpytest_subprocess,
     )
     result.assert_outcomes(passed=8)

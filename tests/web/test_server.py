@@ -201,10 +201,10 @@ def test_a_port_that_is_taken_is_an_error_that_names_it(stub, server):
         ChannelServer(stub, port=server.port)
 
 
-def test_a_port_can_be_had_again_as_soon_as_its_server_has_stopped(stub):
-    with ChannelServer(stub, app) as server:
+def test_a_port_can_be_had_again_as_soon_as_its_server_has_stopped(stub, free_port):
+    with ChannelServer(stub, app, port=free_port) as server:
         get(server, "/")
-    with ChannelServer(stub, app, port=server.port) as again:
+    with ChannelServer(stub, app, port=free_port) as again:
         assert get(again, "/")[0] == 200
 
 
