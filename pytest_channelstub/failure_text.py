@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import nearest, rendering, verbosity
-from pytest_channelstub.matching import ANY, matches
+from pytest_channelstub.matching import ANY, may_match
 from pytest_channelstub.reasons import client_id_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def miss(
     event = reasons.story.events[index]
     found = event.message or ""
     whose = rendering.client(event.client_id)
-    if matches(expected, found):
+    if may_match(expected, found):
         return [f"the same message, {_told(reasons, index)} to {whose}"]
     return [
         f"{show(found)}, to {whose},",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import failure_text, rendering, tokens
-from pytest_channelstub.matching import ANY, matches
+from pytest_channelstub.matching import ANY, may_match
 from pytest_channelstub.reasons import Reason, Reasons, client_id_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def queued(
     extra = [index for index in range(len(pending)) if index not in used]
     if unmet:
         skip = {sent[index] for index in used if index is not None}
-        reason = reasons.why_absent(to, lambda one: matches(unmet[0], one), skip=skip)
+        reason = reasons.why_absent(to, lambda one: may_match(unmet[0], one), skip=skip)
         miss = failure_text.miss(
             reasons, to, unmet[0], prefer=[sent[index] for index in extra], skip=skip
         )
@@ -56,7 +56,7 @@ def sent(
         reason = Reason(f"one too many was {reasons.fate(surplus[0])}")
         miss = []
     else:
-        reason = reasons.why_absent(to, lambda one: matches(expected, one), skip=set(found))
+        reason = reasons.why_absent(to, lambda one: may_match(expected, one), skip=set(found))
         miss = failure_text.miss(reasons, to, expected, skip=set(found))
     return failure_text.text(
         stub,
@@ -98,12 +98,12 @@ def dropped(stub: ChannelServiceStub, to: str, expected: object) -> str:
     queued = [
         index
         for index in reasons.messages(to, ("send",))
-        if matches(expected, reasons.story.events[index].message or "")
+        if may_match(expected, reasons.story.events[index].message or "")
     ]
     if queued:
         reason = Reason(f"{name} was connected, and it was {reasons.fate(queued[-1])}")
     else:
-        reason = reasons.why_absent(to, lambda one: matches(expected, one))
+        reason = reasons.why_absent(to, lambda one: may_match(expected, one))
     return failure_text.text(
         stub,
         to,
@@ -220,7 +220,7 @@ def _paired(expected: Sequence[object], pending: Sequence[str]) -> list[int | No
     free = list(range(len(pending)))
     taken: list[int | None] = []
     for value in expected:
-        index = next((one for one in free if matches(value, pending[one])), None)
+        index = next((one for one in free if may_match(value, pending[one])), None)
         if index is not None:
             free.remove(index)
         taken.append(index)

@@ -186,7 +186,12 @@ def _draw_create(chart: Layout, row: Row) -> str:
 def _draw_read(chart: Layout, row: Row) -> str:
     lane = chart.lanes[row.event.client_id or ""]
     dot = f'<circle class="read" cx="{_n(lane.x)}" cy="{_n(row.y)}" r="4"/>'
-    return dot + _side(chart, lane, row.y, f"read {_short(chart, row.event.message or '', 13)}")
+    return dot + _side(
+        chart,
+        lane,
+        row.y,
+        f"read {_short(chart, row.event.message or '', max(13, _letters(chart) - 8))}",
+    )
 
 
 def _draw_poll(chart: Layout, row: Row) -> str:

@@ -18,7 +18,7 @@ SHORT = 72
 """How many characters of a message are shown where it is shortened."""
 
 _CLIENT_WIDTH = 28
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,39}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+/:-]{0,39}")
 _KIND = re.compile(r"^( *[+-][0-9][0-9a-z. ]* s  )([a-z]+)", re.MULTILINE)
 _COLOURS = {
     "drop": "31",

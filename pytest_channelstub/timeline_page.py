@@ -139,7 +139,7 @@ def _document(title: str, body: str) -> str:
 
 
 def _header(nodeid: str, outcome: str, events: Sequence[Event], failure: str) -> str:
-    where, _, name = rendering.bare(nodeid).rpartition("::")
+    where, name = _named(nodeid)
     told = ""
     if failure:
         told = (
@@ -216,7 +216,7 @@ def _as_text(chart: Layout, events: Sequence[Event]) -> str:
 
 
 def _index_row(told: Told) -> str:
-    where, _, name = told["nodeid"].rpartition("::")
+    where, name = _named(told["nodeid"])
     outcome = told["outcome"]
     cells = "".join(
         f'<td class="{kind}">{count or ""}</td>'
@@ -229,9 +229,16 @@ def _index_row(told: Told) -> str:
     )
     return (
         f'<tr><td><span class="pill {escape(outcome)}">{escape(outcome)}</span>'
-        f'<a href="{escape(told["file"])}">{escape(rendering.bare(name))}</a>'
-        f"<small>{escape(rendering.bare(where))}</small></td><td>{_ticks(told['ticks'])}</td>{cells}</tr>\n"
+        f'<a href="{escape(told["file"])}">{escape(name)}</a>'
+        f"<small>{escape(where)}</small></td><td>{_ticks(told['ticks'])}</td>{cells}</tr>\n"
     )
+
+
+def _named(nodeid: str) -> tuple[str, str]:
+    """Where a test stands, and its own name with its parameters."""
+    path, bracket, parameters = rendering.bare(nodeid).partition("[")
+    where, _, name = path.rpartition("::")
+    return where, name + bracket + parameters
 
 
 def _ticks(kinds: Sequence[str]) -> str:

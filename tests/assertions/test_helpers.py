@@ -159,3 +159,34 @@ def test_a_wrong_first_argument_is_told_of(channel_stub, channel_client):
     channel.send_message("bob", "hi")
     with pytest.raises(TypeError, match="pattern of bytes"):
         assert_dropped(channel_stub, "bob", re.compile(b"hi"))
+
+
+def test_an_equality_that_knows_nothing_of_other_messages_leaves_the_failure_alone(channel_stub):
+    class Third:
+        def __eq__(self, other):
+            return other[2] == "c"
+
+        __hash__ = None
+
+    channel.send_message("bob", "x")
+    channel.send_message("alice", "a longer message")
+    with pytest.raises(AssertionError, match="likely reason:  never sent like this"):
+        assert_queued(channel_stub, "alice", Third())
+
+
+def test_all_failures_hold_on_the_longest_and_deepest_of_messages(channel_stub, channel_client):
+    channel_client("alice")
+    for message in (
+        "x" * 32_767,
+        "[" * 16_000 + "]" * 16_000,
+        "\n" * 32_767,
+        "[1" + ",1" * 16_000 + "]",
+    ):
+        channel.send_message("alice", message)
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    for expected in ("x" * 32_766, deep, "\n" * 32_766, [1] * 16_000, 10**5_000, "\ud800"):
+        with pytest.raises(AssertionError) as caught:
+            assert_queued(channel_stub, "alice", expected)
+        assert len(str(caught.value)) < 6_000
