@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -19,8 +18,10 @@ RESETS = ("queues", "all", "nothing")
 APPENGINE = ("auto", "always", "never")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+# pytest loads this module at its start, and a dataclass takes five times as long to define.
+
+
+class Settings(NamedTuple):
     """What a stub is built with, and what is asked of its test.
 
     Attributes:
@@ -36,8 +37,7 @@ class Settings:
     strict: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class FailingCalls:
+class FailingCalls(NamedTuple):
     """What a `channel_error` marker asks for.
 
     Attributes:
@@ -51,8 +51,7 @@ class FailingCalls:
     rate: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """What holds for the whole run.
 
     Attributes:
@@ -153,7 +152,7 @@ def of_node(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
         for name, value in _checked(marker, _stub_marker, node.nodeid).items():
             if name not in chosen:
                 chosen[name] = _parsed(_PARSERS[name], value, f"channel_stub({name}=", node.nodeid)
-    return replace(base, **chosen) if chosen else base
+    return base._replace(**chosen) if chosen else base
 
 
 def reset_of(item: pytest.Item, default: str) -> str:
@@ -245,11 +244,8 @@ def _parse_failing(failing: FailingCalls) -> FailingCalls:
         raise _refused(failing.rate, "rate= a number from 0 to 1")
     if not 0 <= failing.rate <= 1:
         raise _refused(failing.rate, "rate= a number from 0 to 1")
-    return replace(failing, error=error)
+    return failing._replace(error=error)
 
 
 def _refused(value: Any, allowed: str) -> ValueError:
     return ValueError(f"{value!r} is not allowed here: pass {allowed}")
-
-
-STUB_OPTIONS = tuple(field.name for field in fields(Settings))
