@@ -1,0 +1,84 @@
+"""The plan of the house, as far as a machine can see to it."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from pathlib import Path
+
+import pytest
+
+import pytest_channelstub
+
+PACKAGE = Path(pytest_channelstub.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {
+    ".".join(("pytest_channelstub", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in MODULES
+}
+
+
+def imports_of(name):
+    """Our modules that a module imports anywhere in its code, but for the type checker."""
+    tree = ast.parse(NAMES[name].read_text(encoding="utf-8"))
+    for node in walk_at_runtime(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in NAMES)
+        elif isinstance(node, ast.ImportFrom) and node.module in NAMES:
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from within & {*NAMES} or {node.module}
+
+
+def walk_at_runtime(node):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from walk_at_runtime(child)
+
+
+def functions_of(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            told = ast.get_docstring(node) is not None
+            first = node.body[1] if told and len(node.body) > 1 else node.body[0]
+            yield node.name, node.end_lineno - first.lineno + 1
+
+
+def test_imports_go_one_way():
+    above = {name: {*imports_of(name)} - {name} for name in NAMES}
+    while above:
+        free = {name for name, needs in above.items() if not needs & {*above}}
+        assert free, f"these import each other in a circle: {sorted(above)}"
+        above = {name: needs for name, needs in above.items() if name not in free}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_fewer_than_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 400
+
+
+def test_functions_are_short():
+    lengths = {
+        f"{path.relative_to(PACKAGE)}:{name}": length
+        for path in MODULES
+        for name, length in functions_of(path)
+    }
+    assert statistics.median(lengths.values()) < 10
+    assert {name: length for name, length in lengths.items() if length >= 50} == {}
+
+
+def test_every_public_name_has_a_docstring():
+    missing = [
+        name for name in pytest_channelstub.__all__ if not getattr(pytest_channelstub, name).__doc__
+    ]
+    assert missing == []
+
+
+def test_every_public_name_can_be_listed_and_no_other_is_there():
+    assert {*pytest_channelstub.__all__} <= {*dir(pytest_channelstub)}
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = pytest_channelstub.nothing
