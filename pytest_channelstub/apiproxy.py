@@ -311,11 +311,12 @@ def leave_force(stub: APIProxyStub) -> None:
 
 def in_force() -> Any | None:
     """The newest stub that is alive, or None."""
-    for reference in _alive[::-1]:
-        stub = reference()
-        if stub is not None:
-            return stub
-    return None
+    references = _alive
+    newest = references[-1]() if references else None
+    if newest is not None or not references:
+        return newest
+    stubs = (reference() for reference in reversed(references))
+    return next((stub for stub in stubs if stub is not None), None)
 
 
 def _without(stub: APIProxyStub | None) -> tuple[weakref.ref[Any], ...]:

@@ -218,7 +218,10 @@ class SendMessageRequest(Message):
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        return _text_size(self._application_key) + _text_size(self._message)
+        key, message = self._application_key, self._message
+        if key and message and len(key) + len(message) < _TWO_BYTES and (key + message).isascii():
+            return len(key) + len(message) + 4  # short ones, as most are
+        return _text_size(key) + _text_size(message)
 
     def application_key(self) -> str:
         """The client id or token; empty when not set."""

@@ -53,7 +53,7 @@ class Connections:
         """Disconnect a client, connected or not, and drop its queue."""
         with self._lock:
             queue = self.queues.pop(client_id, None)
-            told = "was not connected" if queue is None else f"{len(queue)} unread"
+            told = "was not connected" if queue is None else f"{len(queue.messages)} unread"
             self._record((now, kind, client_id, None, None, note + told))
 
     def send(self, now: float, client_id: str, token: str | None, message: str, note: str) -> bool:
@@ -77,7 +77,7 @@ class Connections:
         self._acquire()
         try:
             queue = self.queues.get(client_id)
-            message = None if queue is None else queue.pop()
+            message = queue.take() if queue is not None and queue.messages else None
             if message is not None:
                 self._append((now, "read", client_id, token, message, reader))
             elif reader != "pop":
@@ -98,14 +98,17 @@ class Connections:
             queue = self.queues.get(client_id)
             if queue is None:
                 return 0
-            lost = queue.clear()
+            lost = len(queue.messages)
+            queue.clear()
             self._record((now, "clear", client_id, token, None, lost))
             return lost
 
     def clear_all(self, now: float) -> None:
         """Drop what waits for anybody; all stay connected."""
         with self._lock:
-            lost = sum(queue.clear() for queue in self.queues.values())
+            lost = sum(len(queue.messages) for queue in self.queues.values())
+            for queue in self.queues.values():
+                queue.clear()
             if self.queues:
                 self._record((now, "reset", None, None, None, f"queues, {lost} lost"))
 
@@ -123,13 +126,14 @@ class Connections:
     def waiting(self, client_id: str) -> int:
         """How many messages wait for a client; 0 if not connected."""
         with self._lock:
-            return len(self.queues.get(client_id, ()))
+            queue = self.queues.get(client_id)
+            return 0 if queue is None else len(queue.messages)
 
     def pending(self, client_id: str) -> tuple[str, ...] | None:
         """A client's messages as they are now; None if not connected."""
         with self._lock:
             queue = self.queues.get(client_id)
-            return None if queue is None else queue.snapshot()
+            return None if queue is None else tuple(queue.messages)
 
     def hold(self, client_id: str, expires: int) -> None:
         """Count a client as alive until second `expires`, or until `release`."""

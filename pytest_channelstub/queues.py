@@ -17,45 +17,32 @@ class MessageQueue:
     so the list is made only when somebody wants to hold it.
 
     Attributes:
+        messages: What waits, oldest first.
         append: Adds a message at the end.
+        take: Takes the first message; there has to be one.
     """
 
-    __slots__ = ("_held", "_messages", "append")
+    __slots__ = ("append", "messages", "take")
+
+    messages: deque[str] | list[str]
+    append: Callable[[str], None]
+    take: Callable[[], str]
 
     def __init__(self) -> None:
-        self._messages: deque[str] = deque()
-        self._held: list[str] | None = None
-        self.append: Callable[[str], None] = self._messages.append
-
-    def __len__(self) -> int:
-        return len(self._messages if self._held is None else self._held)
-
-    def pop(self) -> str | None:
-        """Take the first message; None when there is none."""
-        if self._held is None:
-            return self._messages.popleft() if self._messages else None
-        return self._held.pop(0) if self._held else None
+        self.clear()
 
     def live(self) -> list[str]:
         """The list itself: later messages and pops show in it."""
-        if self._held is None:
-            self._held = list(self._messages)
-            self._messages.clear()
-            self.append = self._held.append
-        return self._held
+        if not isinstance(self.messages, list):
+            messages = list(self.messages)
+            self.messages = messages
+            self.append = messages.append
+            self.take = lambda: messages.pop(0)
+        return self.messages
 
-    def snapshot(self) -> tuple[str, ...]:
-        """The messages as they are now."""
-        return tuple(self._messages if self._held is None else self._held)
-
-    def clear(self) -> int:
-        """Start anew, leaving a list that somebody holds as it was.
-
-        Returns:
-            How many messages were pending.
-        """
-        lost = len(self)
-        self._messages.clear()
-        self._held = None
-        self.append = self._messages.append
-        return lost
+    def clear(self) -> None:
+        """Start anew, leaving a list that somebody holds as it was."""
+        messages: deque[str] = deque()
+        self.messages = messages
+        self.append = messages.append
+        self.take = messages.popleft

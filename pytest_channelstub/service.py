@@ -108,7 +108,9 @@ class ChannelService(apiproxy.APIProxyStub):
             raise apiproxy_errors.ApplicationError(
                 ChannelServiceError.BAD_MESSAGE, "the message is empty"
             )
-        now = self._touch()
+        now = self._time()
+        if now >= self._agenda.next_due:
+            self.clock.run_due(now)
         token = tokens.read(address)
         if token is None or token.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
             client_id, used, note = address, None, ""
@@ -209,13 +211,14 @@ class ChannelService(apiproxy.APIProxyStub):
         return data.get_dispatcher()
 
     def _deadline(self, client_id: str, now: float) -> float:
-        if self._connections.holds:
-            now = self._connections.alive_until(client_id, now)
-        return now + self.CHANNEL_TIMEOUT_SECONDS
+        return self._connections.alive_until(client_id, now) + self.CHANNEL_TIMEOUT_SECONDS
 
     def _refresh(self, client_id: str, now: float) -> None:
         dispatcher = self._own if self.request_data is self._own_data else self._dispatcher()
-        dispatcher.update_event(self._deadline(client_id, now), _TIMER, client_id)
+        due = now + self.CHANNEL_TIMEOUT_SECONDS
+        if self._connections.holds:
+            due = self._deadline(client_id, now)
+        dispatcher.update_event(due, _TIMER, client_id)
 
     def _schedule(self, client_id: str, now: float) -> None:
         due = self._deadline(client_id, now)
