@@ -14,6 +14,9 @@ from pytest_channelstub import apiproxy_errors, witness
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 MAX_REQUEST_SIZE = 1 << 20
 """The largest request that a stub takes, in bytes: 1 MiB."""
 

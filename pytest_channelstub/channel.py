@@ -13,6 +13,9 @@ from pytest_channelstub.channel_service_pb import (
     VoidProto,
 )
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 __all__ = [
     "MAXIMUM_CLIENT_ID_LENGTH",
     "MAXIMUM_MESSAGE_LENGTH",

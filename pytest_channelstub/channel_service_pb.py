@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 # From here on a number takes more than one byte on the wire.
 _TWO_BYTES = 128
 

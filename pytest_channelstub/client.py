@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pytest_channelstub.stub import ChannelServiceStub
 
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
+
 class ChannelClient:
     """Connects with a token, and reads what comes, as a page does.
 

@@ -12,6 +12,9 @@ from pytest_channelstub.agenda import Agenda
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 Moment = datetime | date | str | float
 """A point in time: a datetime (a naive one is UTC), an ISO 8601 string, or epoch seconds."""
 

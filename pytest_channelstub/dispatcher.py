@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_channelstub.clock import FakeClock
     from pytest_channelstub.timeline import Timeline
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 _FIRST_ERROR_STATUS = 400
 
 

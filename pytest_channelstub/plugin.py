@@ -203,6 +203,7 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
     def connect(
         client_id: str, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
+        __tracebackhide__ = True
         token = channel.create_channel_on(channel_stub, client_id, duration_minutes)
         clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
         return clients[-1]

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
+
 class SystemClock(FakeClock):
     """What `time.time()`, or another function, says at each call.
 

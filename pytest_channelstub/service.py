@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         SendMessageRequest,
     )
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 _FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
 _TIMER = "channel-disconnect"
 _ROOT = logging.getLogger()

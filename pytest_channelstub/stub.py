@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_channelstub.dispatcher import Request
     from pytest_channelstub.timeline import Event
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 __all__ = ["ChannelServiceStub", "Error", "InvalidTokenError", "TokenTimedOutError"]
 
 _ROOT = logging.getLogger()

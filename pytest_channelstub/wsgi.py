@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
+
 def post_form(
     app: Callable[..., Any], path: str, fields: Mapping[str, str], remote_address: str
 ) -> str:

@@ -62,3 +62,39 @@ def test_a_page_whose_token_has_ended_takes_nothing_from_another_page_when_it_le
     assert page.connected
     channel_clock.advance(0.25)
     assert not page.connected
+
+
+def test_an_error_points_at_the_line_of_the_test(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        def test_no_stub():
+            channel.send_message("alice", "hello")
+
+        def test_bad_client_id(channel_client):
+            channel_client(7)
+
+        def test_bad_advance(channel_clock):
+            channel_clock.advance(-1)
+
+        def test_bad_token(channel_stub):
+            channel_stub.connect_channel("alice")
+        """
+    )
+
+    result = pytester.runpytest("--tb=short")
+
+    result.assert_outcomes(failed=4)
+    places = [line for line in result.outlines if ": in " in line]
+    assert len(places) == 4, places
+    assert all(": in test_" in place for place in places)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*no stub is in force. Request the channel_stub fixture in this test, or *",
+            "*InvalidChannelClientIdError: the client id is 7, of type int: pass a str of *",
+            "*ValueError: a clock is advanced forwards, and -1 s is negative: *",
+            "*InvalidTokenError: 'alice' is no channel token: pass what create_channel returned",
+        ]
+    )
