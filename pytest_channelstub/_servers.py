@@ -95,12 +95,15 @@ class Servers:
             item.add_report_section("call", "error of the app under channel_server", told)
 
 
-_SERVERS = pytest.StashKey[Servers]()
+_NAME = "channelstub-servers"
 
 
 def of(config: pytest.Config) -> Servers:
     """The servers of a run."""
-    if _SERVERS not in config.stash:
-        servers = config.stash[_SERVERS] = Servers(config)
-        config.pluginmanager.register(servers, "channelstub-servers")
-    return config.stash[_SERVERS]
+    # Asked of pytest, not kept in the stash: where pytester has put sys.modules back in order,
+    # this module is loaded a second time, and its key would be another.
+    servers: Servers | None = config.pluginmanager.get_plugin(_NAME)
+    if servers is None:
+        servers = Servers(config)
+        config.pluginmanager.register(servers, _NAME)
+    return servers

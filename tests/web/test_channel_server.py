@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import sys
 from contextlib import closing
 
 import pytest
@@ -218,3 +220,11 @@ def test_two():
     )
     result.assert_outcomes(passed=2)
     assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()
+
+
+def test_the_servers_of_a_run_are_found_again_where_their_module_was_loaded_anew(
+    pytestconfig, monkeypatch
+):
+    servers = importlib.import_module("pytest_channelstub._servers").of(pytestconfig)
+    monkeypatch.delitem(sys.modules, "pytest_channelstub._servers")
+    assert importlib.import_module("pytest_channelstub._servers").of(pytestconfig) is servers
