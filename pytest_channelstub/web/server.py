@@ -159,6 +159,7 @@ class _Server(ThreadedWSGIServer):
         super().__init__(host, port, app, _Handler, fd=listening.fileno())
         self.answering: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._workers: set[threading.Thread] = set()
         self._open: dict[threading.Thread, socket.socket] = {}
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -170,8 +171,11 @@ class _Server(ThreadedWSGIServer):
             daemon=True,
         )
         with self._lock:
+            # A thread has closed its connection a little before it ends: both are kept track of.
+            self._workers = {each for each in self._workers if each.is_alive()}
             self._open[thread] = request
         thread.start()
+        self._workers.add(thread)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a connection, and close it."""
@@ -195,7 +199,7 @@ class _Server(ThreadedWSGIServer):
         self._join(_FINISH_WITHIN)
         self._cut_off(set(self._open))
         self._join(_END_WITHIN)
-        return len(self._open)
+        return sum(thread.is_alive() for thread in self._workers)
 
     def _cut_off(self, threads: set[threading.Thread]) -> None:
         with self._lock:
@@ -205,7 +209,7 @@ class _Server(ThreadedWSGIServer):
 
     def _join(self, timeout: float) -> None:
         until = monotonic() + timeout
-        for thread in list(self._open):
+        for thread in self._workers:
             thread.join(max(0.0, until - monotonic()))
 
 
