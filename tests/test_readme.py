@@ -100,6 +100,13 @@ def lay(pytester, monkeypatch):
     return lay
 
 
+@pytest.fixture
+def run(pytester, pytestconfig):
+    """A function that runs pytest there, its asserts as they are in this run."""
+    asserts = f"--assert={pytestconfig.getoption('assertmode')}"
+    return lambda *arguments: pytester.runpytest(*QUIETLY, asserts, *arguments)
+
+
 def skip_without(name):
     """Skip where there is neither a module nor a program of that name."""
     if shutil.which(name) is None:
@@ -107,7 +114,7 @@ def skip_without(name):
 
 
 @of("python")
-def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, pytester):
+def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, run):
     marker = MARKER.search(block.marker)
     for needed in ((marker and marker["needs"]) or "").split():
         skip_without(needed)
@@ -116,16 +123,16 @@ def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, pytester)
     if not Path(name).name.startswith("test_"):
         compile(block.code, name, "exec")
         return
-    outcomes = pytester.runpytest(*QUIETLY, name).parseoutcomes()
+    outcomes = run(name).parseoutcomes()
     kind = "failed" if marker and marker["outcome"] == "fails" else "passed"
     assert outcomes.pop(kind) > 0
     assert not outcomes, f"only {kind} tests were expected"
 
 
 @of("ini", "toml")
-def test_settings_are_taken(block, lay, pytester):
+def test_settings_are_taken(block, lay, run):
     lay({block.file_name: block.code, "test_settings.py": PLAIN_TEST})
-    pytester.runpytest(*QUIETLY, "--strict-config", "--strict-markers").assert_outcomes(passed=1)
+    run("--strict-config", "--strict-markers").assert_outcomes(passed=1)
 
 
 def commands(block):
@@ -140,13 +147,13 @@ def commands(block):
 
 
 @of("console")
-def test_a_console_block_shows_what_pytest_says(block, lay, pytester):
+def test_a_console_block_shows_what_pytest_says(block, lay, run):
     lay(block.files)
     for command, shown in commands(block):
         program, *arguments = shlex.split(command)
         if program != "pytest":
             continue
-        output = iter(plain(pytester.runpytest(*QUIETLY, *arguments).outlines))
+        output = iter(plain(run(*arguments).outlines))
         for line in plain(shown):
             assert line == "..." or line in output, (
                 f"not in the output, or not in this place: {line}"
