@@ -80,6 +80,9 @@ def assert_sent(
 def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -> None:
     """Nothing, or nothing like it, was sent to a client: neither queued nor dropped.
 
+    Example:
+        >>> assert_not_sent(channel_stub, "bob", {"secret": 1})
+
     Args:
         stub: The service.
         to: A client id or a token.
@@ -97,6 +100,9 @@ def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -
 
 def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) -> None:
     """A message was sent while the client was not connected, and so reached nobody.
+
+    Example:
+        >>> assert_dropped(channel_stub, "alice", "too early")
 
     Args:
         stub: The service.
@@ -119,6 +125,9 @@ def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) ->
 def assert_connected(stub: ChannelServiceStub, to: str) -> None:
     """A client is connected now.
 
+    Example:
+        >>> assert_connected(channel_stub, "alice")
+
     Args:
         stub: The service.
         to: A client id or a token.
@@ -135,6 +144,9 @@ def assert_connected(stub: ChannelServiceStub, to: str) -> None:
 def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
     """A client is not connected now, or never was.
 
+    Example:
+        >>> assert_disconnected(channel_stub, "alice")
+
     Args:
         stub: The service.
         to: A client id or a token.
@@ -150,6 +162,9 @@ def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
 
 def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | None = None) -> None:
     """A client may connect with this token now.
+
+    Example:
+        >>> assert_token_valid(channel_stub, token, "alice")
 
     Args:
         stub: The service.
@@ -170,6 +185,9 @@ def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | No
 
 def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
     """This is a token, and its time is over.
+
+    Example:
+        >>> assert_token_expired(channel_stub, token)
 
     Args:
         stub: The service.

@@ -41,6 +41,9 @@ class ChannelServiceStub(ChannelService):
     Its lock is never held while other code runs: an app's handler, `log` or `time_func`
     may call the stub again, from any thread.
 
+    Example:
+        >>> stub = ChannelServiceStub(time_func=FakeClock().time)
+
     Args:
         log: Called with a format and its arguments at every call.
         service_name: The service whose calls it takes.

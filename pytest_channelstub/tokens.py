@@ -22,11 +22,19 @@ class Error(Exception):
 
 
 class InvalidTokenError(Error):
-    """The value is not a token: its form or its hash is wrong."""
+    """The value is not a token: its form or its hash is wrong.
+
+    Example:
+        >>> with pytest.raises(InvalidTokenError): stub.connect_channel("alice")
+    """
 
 
 class TokenTimedOutError(Error):
-    """The token is well formed, and its time is over."""
+    """The token is well formed, and its time is over.
+
+    Example:
+        >>> with pytest.raises(TokenTimedOutError): stub.connect_channel(token)
+    """
 
 
 @dataclass(frozen=True, slots=True)

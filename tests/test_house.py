@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import statistics
 from pathlib import Path
 
@@ -71,9 +72,12 @@ def test_functions_are_short():
     assert {name: length for name, length in lengths.items() if length >= 50} == {}
 
 
-def test_every_public_name_has_a_docstring():
+def test_every_public_name_has_a_docstring_with_an_example():
     missing = [
-        name for name in pytest_channelstub.__all__ if not getattr(pytest_channelstub, name).__doc__
+        name
+        for name in pytest_channelstub.__all__
+        if not inspect.ismodule(value := getattr(pytest_channelstub, name))
+        and "Example:" not in (value.__doc__ or "")
     ]
     assert missing == []
 
