@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
-from typing import TYPE_CHECKING
 
+from pytest_channelstub._values import shown
 from pytest_channelstub.agenda import Agenda
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # A failure points at the line of the test, not at ours.
 __tracebackhide__ = True
@@ -58,8 +55,9 @@ class FakeClock:
         self._seconds = self._start / _BILLION
         self.agenda = Agenda()
         self._lock = threading.Lock()
-        self._movers: dict[int, int] = {}
-        self._goal = self._start
+        # Where each thread that moves the clock now is going; more than one place where
+        # what a timer runs moves it on.
+        self._movers: dict[int, list[int]] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.now.isoformat()} (+{self.elapsed:g} s)>"
@@ -154,10 +152,13 @@ class FakeClock:
         with self._lock:
             if self._movers:
                 return
-        with self._moving():
+            self._set_out(_EARLIEST)
+        try:
             while (taken := self.agenda.take(until)) is not None:
                 due, timer = taken
                 timer.action(due)
+        finally:
+            self._arrive()
 
     def _read(self) -> int:
         return self._nanoseconds
@@ -185,42 +186,47 @@ class FakeClock:
     def _advance(self, span: int) -> None:
         """Move on by `span` nanoseconds; those of several threads add up."""
         with self._lock:
-            alone = not self._movers or threading.get_ident() in self._movers
-            now = self._read()
-            base = now if alone else max(self._goal, now)
-            goal = _in_calendar(base + span)
-            self._goal = max(self._goal, goal) if self._movers else goal
-        self._travel(goal)
+            mine = threading.get_ident() in self._movers
+            others = () if mine else itertools.chain(*self._movers.values())
+            goal = _in_calendar(max((self._read(), *others)) + span)
+            self._set_out(goal)
+        self._go(goal)
 
     def _travel(self, goal: int) -> None:
+        with self._lock:
+            self._set_out(goal)
+        self._go(goal)
+
+    def _go(self, goal: int) -> None:
         until = goal / _BILLION
-        with self._moving():
+        try:
             while (taken := self.agenda.take(until)) is not None:
                 due, timer = taken
-                self._set(max(self._read(), duration(due)), exact=due)
+                self._set(duration(due), exact=due)
                 timer.action(due)
-            self._set(max(self._read(), goal))
+            self._set(goal)
+        finally:
+            self._arrive()
 
-    @contextmanager
-    def _moving(self) -> Iterator[None]:
+    def _set_out(self, goal: int) -> None:
+        """Note where this thread moves the clock; the lock is held."""
+        self._movers.setdefault(threading.get_ident(), []).append(goal)
+
+    def _arrive(self) -> None:
         mover = threading.get_ident()
         with self._lock:
-            self._movers[mover] = self._movers.get(mover, 0) + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._movers[mover] -= 1
-                if not self._movers[mover]:
-                    del self._movers[mover]
+            self._movers[mover].pop()
+            if not self._movers[mover]:
+                del self._movers[mover]
 
     def _move_back(self, goal: int) -> None:
-        self._set(_in_calendar(goal))
+        self._set(_in_calendar(goal), back=True)
 
-    def _set(self, time: int, *, exact: float | None = None) -> None:
+    def _set(self, time: int, *, exact: float | None = None, back: bool = False) -> None:
+        """Show another time; unless `back`, one that is later already stays."""
         with self._lock:
-            self._nanoseconds = time
-            seconds = time / _BILLION
+            self._nanoseconds = time if back else max(time, self._nanoseconds)
+            seconds = self._nanoseconds / _BILLION
             # An instant that was given as a float is met as that very float.
             self._seconds = exact if exact is not None and abs(exact - seconds) < 1e-6 else seconds  # noqa: PLR2004
         self._moved()
@@ -247,7 +253,8 @@ def duration(value: float | timedelta, name: str = "delta") -> int:
         return (value // timedelta(microseconds=1)) * 1000
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         message = (
-            f"{name} is {value!r}, of type {type(value).__name__}: pass a number or a timedelta"
+            f"{name} is {shown(value)}, of type {type(value).__name__}: "
+            "pass a number or a timedelta"
         )
         raise TypeError(message)
     if not -_LONGEST <= value <= _LONGEST:  # a NaN fails this too
@@ -282,7 +289,7 @@ def nanoseconds(moment: Moment) -> int:
         return _in_calendar(duration(moment - EPOCH))
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):
         message = (
-            f"{moment!r}, of type {type(moment).__name__}, is no point in time: pass a "
+            f"{shown(moment)}, of type {type(moment).__name__}, is no point in time: pass a "
             "datetime, an ISO 8601 string or seconds since the epoch"
         )
         raise TypeError(message)

@@ -51,8 +51,9 @@ class SystemClock(FakeClock):
         self._frozen_time()
         super()._travel(goal)
 
-    def _set(self, time: int, *, exact: float | None = None) -> None:
-        self._frozen_time().move_to(self._datetime(time))
+    def _set(self, time: int, *, exact: float | None = None, back: bool = False) -> None:
+        goal = time if back else max(time, self._read())
+        self._frozen_time().move_to(self._datetime(goal))
 
     def _frozen_time(self) -> Any:
         """What freezegun holds the process's time with."""
@@ -103,10 +104,11 @@ def _hold(clock: FrozenClock) -> None:
     from freezegun import freeze_time  # noqa: PLC0415 (only this mode pays for it)
 
     with _holding_lock:
-        _holding.append(clock)
         if _freezer is None:
-            _freezer = freeze_time(clock.now, real_asyncio=True)
-            _frozen_time = _freezer.start()
+            freezer = freeze_time(clock.now, real_asyncio=True)
+            _frozen_time = freezer.start()
+            _freezer = freezer
+        _holding.append(clock)
     _show(clock)
 
 
