@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_channelstub._options import FailingCalls
+    from pytest_channelstub.timeline import Timeline
 
 
 class Keeper:
@@ -20,10 +21,12 @@ class Keeper:
     Attributes:
         alive: The stubs, oldest first, and for each how long its timeline was when the
             current test began.
+        ended: The timelines of those that the current test has closed, likewise.
     """
 
     def __init__(self) -> None:
         self.alive: dict[ChannelServiceStub, int] = {}
+        self.ended: list[tuple[Timeline, int]] = []
         self._failing: tuple[FailingCalls, ...] = ()
 
     def build(
@@ -41,7 +44,7 @@ class Keeper:
         stub.app = app
         self.alive[stub] = 0
         stub.failing = self._failing
-        stub.closing.append(functools.partial(self.alive.pop, stub, None))
+        stub.closing.append(functools.partial(self._end, stub))
         if clock == "freeze":
             stub.closing.append(stub.clock.thaw)  # type: ignore[attr-defined]
             stub.clock.freeze()  # type: ignore[attr-defined]
@@ -49,15 +52,25 @@ class Keeper:
 
     def begin_test(self, what: str) -> None:
         """Reset the stubs that are alive before a test."""
-        for stub in self.alive:
+        self.ended.clear()
+        # What was due may fire now, and an app's handler may build or close a stub.
+        for stub in [*self.alive]:
             stub.reset(what)
-            self.alive[stub] = len(stub.timeline)
+            if stub in self.alive:
+                self.alive[stub] = len(stub.timeline)
 
     def fail_calls(self, failing: tuple[FailingCalls, ...]) -> None:
         """Have calls fail, on the stubs that are alive and on those built later."""
         self._failing = failing
         for stub in self.alive:
             stub.failing = failing
+
+    def timelines(self) -> list[tuple[Timeline, int]]:
+        """The timelines of the current test's stubs, each with its length when the test began."""
+        return [*self.ended, *((stub.timeline, since) for stub, since in self.alive.items())]
+
+    def _end(self, stub: ChannelServiceStub) -> None:
+        self.ended.append((stub.timeline, self.alive.pop(stub)))
 
     def close(self) -> None:
         """Close every stub that is still alive, the newest first."""

@@ -90,9 +90,24 @@ def parse_seed(value: Any) -> int | str:
 def parse_strict(value: Any) -> frozenset[str]:
     """A strictness: `dropped`, `unread`, both, or nothing."""
     names = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(names, Iterable) or not {*names} <= {*STRICTNESS}:
+    wanted = frozenset(names) if isinstance(names, Iterable) else None
+    if wanted is None or not wanted <= {*STRICTNESS}:
         raise _refused(value, "'dropped', 'unread' or both; '' for neither")
-    return frozenset(names)
+    return wanted
+
+
+def check_built_with(clock: Any, seed: Any) -> None:
+    """Refuse what `make_channel_stub` cannot build a stub with.
+
+    Raises:
+        ValueError: A value is none of the allowed ones.
+    """
+    from pytest_channelstub.clock import FakeClock  # noqa: PLC0415 (pytest's start is quick)
+
+    if not isinstance(clock, FakeClock) and clock not in CLOCKS:
+        raise _refused(clock, f"{', '.join(map(repr, CLOCKS))} or a FakeClock")
+    if seed is not None:
+        parse_seed(seed)
 
 
 def one_of(choices: tuple[str, ...]) -> _Parser:

@@ -81,8 +81,7 @@ class Run:
             return
         from pytest_channelstub import strictness  # noqa: PLC0415 (only where it is asked for)
 
-        timelines = [(stub.timeline, since) for stub, since in self._keeper.alive.items()]
-        complaint = strictness.complaint(timelines, self.settings.strict)
+        complaint = strictness.complaint(self._keeper.timelines(), self.settings.strict)
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
 

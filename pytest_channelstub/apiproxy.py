@@ -272,7 +272,9 @@ class APIProxyStub:
         for error, rate in itertools.chain(set_for_all, beside):
             if rate >= 1 or self.random.random() < rate:
                 self._failing(call, request, error)
-                raise error
+                # One instance is raised many times: its traceback would grow, and keep
+                # alive what the frames of earlier calls held.
+                raise error.with_traceback(None)
 
     def _failing(self, call: str, request: Any, error: Any) -> None:
         """For stubs that note which of their calls fail."""

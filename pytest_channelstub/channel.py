@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_channelstub import apiproxy, apiproxy_errors, appengine
+from pytest_channelstub._values import shown
 from pytest_channelstub.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
@@ -159,7 +160,7 @@ def _checked_client_id(client_id: object) -> str:
         return client_id
     if not isinstance(client_id, str):
         message = (
-            f"the client id is {client_id!r}, of type {type(client_id).__name__}: pass a str "
+            f"the client id is {shown(client_id)}, of type {type(client_id).__name__}: pass a str "
             f"of at most {MAXIMUM_CLIENT_ID_LENGTH} UTF-8 bytes"
         )
         raise InvalidChannelClientIdError(message)
@@ -172,7 +173,7 @@ def _checked_message(text: object) -> str:
         return text
     if not isinstance(text, str):
         message = (
-            f"the message is {text!r}, of type {type(text).__name__}: pass a str of at most "
+            f"the message is {shown(text)}, of type {type(text).__name__}: pass a str of at most "
             f"{MAXIMUM_MESSAGE_LENGTH} UTF-8 bytes, such as json.dumps(...)"
         )
         raise InvalidMessageError(message)
@@ -183,13 +184,13 @@ def _checked_message(text: object) -> str:
 def _checked_duration(minutes: object) -> int:
     if not isinstance(minutes, int):
         message = (
-            f"duration_minutes is {minutes!r}, of type {type(minutes).__name__}: pass a whole "
+            f"duration_minutes is {shown(minutes)}, of type {type(minutes).__name__}: pass a whole "
             f"number of minutes from 1 to {MAXIMUM_TOKEN_DURATION_MINUTES}"
         )
         raise InvalidChannelTokenDurationError(message)
     if not 1 <= minutes <= MAXIMUM_TOKEN_DURATION_MINUTES:
         message = (
-            f"duration_minutes is {minutes}: a token lasts from 1 to "
+            f"duration_minutes is {shown(minutes)}: a token lasts from 1 to "
             f"{MAXIMUM_TOKEN_DURATION_MINUTES} minutes"
         )
         raise InvalidChannelTokenDurationError(message)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pytest_channelstub._values import shown
+
 # A failure points at the line of the test, not at ours.
 __tracebackhide__ = True
 
 # From here on a number takes more than one byte on the wire.
 _TWO_BYTES = 128
+_INT32 = 1 << 31
 
 
 class ChannelServiceError:
@@ -107,9 +110,7 @@ class CreateChannelRequest(Message):
             else _text("application_key", application_key)
         )
         self._duration_minutes: int | None = (
-            duration_minutes
-            if duration_minutes is None or type(duration_minutes) is int
-            else _number("duration_minutes", duration_minutes)
+            None if duration_minutes is None else _number("duration_minutes", duration_minutes)
         )
 
     def IsInitialized(self, errors: list[str] | None = None) -> bool:
@@ -267,15 +268,18 @@ class VoidProto(Message):
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        message = f"{name} is {value!r}, of type {type(value).__name__}: pass a str"
+        message = f"{name} is {shown(value)}, of type {type(value).__name__}: pass a str"
         raise TypeError(message)
     return value
 
 
 def _number(name: str, value: object) -> int:
     if not isinstance(value, int):
-        message = f"{name} is {value!r}, of type {type(value).__name__}: pass an int"
+        message = f"{name} is {shown(value)}, of type {type(value).__name__}: pass an int"
         raise TypeError(message)
+    if not -_INT32 <= value < _INT32:
+        message = f"{name} is {shown(value)}: pass a number that 32 bits hold"
+        raise ValueError(message)
     return value
 
 

@@ -53,7 +53,11 @@ class ChannelClient:
         self._hold = contextlib.ExitStack()
         if keep_alive:
             self._hold.enter_context(stub.hold(self.client_id, token))
-        stub.connect_channel(token)
+        try:
+            stub.connect_channel(token)
+        except BaseException:
+            self._let_go()
+            raise
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "connected" if self.connected else "disconnected"
@@ -144,9 +148,16 @@ class ChannelClient:
             return
         connected = self.connected
         self._closed = True
-        self._hold.close()
+        self._let_go()
         if connected:
             self._stub.disconnect(self.client_id)
+
+    def _let_go(self) -> None:
+        """Keep the connection alive no longer; it ends two seconds from now.
+
+        Nothing happens without `keep_alive`, or a second time.
+        """
+        self._hold.close()
 
     def _why_nothing(self) -> str:
         from pytest_channelstub import failures  # noqa: PLC0415 (only a failure needs it)

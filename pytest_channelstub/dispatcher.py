@@ -180,7 +180,7 @@ class Dispatcher:
         except BaseException as error:
             entry.outcome = f"{type(error).__name__}: {error}"
             raise
-        entry.status = int(status.split(" ", 1)[0])
+        entry.status = int(status[:3])
         entry.outcome = status
         if entry.status >= _FIRST_ERROR_STATUS:
             message = (

@@ -197,7 +197,8 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
     from pytest_channelstub import channel  # noqa: PLC0415 (when first asked for)
     from pytest_channelstub.client import ChannelClient  # noqa: PLC0415
 
-    # A client that nobody holds stops keeping itself alive: here they last as long as the test.
+    # A failure's traceback keeps its test's clients: on a stub that outlives the test they
+    # would keep themselves alive in the next ones.
     clients: list[ChannelClient] = []
 
     def connect(
@@ -209,7 +210,8 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
         return clients[-1]
 
     yield connect
-    clients.clear()
+    for client in clients:
+        client._let_go()  # noqa: SLF001 (its own)
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
@@ -246,8 +248,7 @@ def make_channel_stub() -> Callable[..., ChannelServiceStub]:
         seed: int | str | None = base.seed,
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
-        if isinstance(clock, str):
-            _options.one_of(_options.CLOCKS)(clock)
+        _options.check_built_with(clock, seed)
         return run.keeper().build(start=start, clock=clock, seed=seed, app=app)
 
     return make

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import apiproxy, apiproxy_errors, appengine, tokens
+from pytest_channelstub._values import shown
 from pytest_channelstub.channel_service_pb import ChannelServiceError
 from pytest_channelstub.clock import FakeClock
 from pytest_channelstub.connections import Connections
@@ -90,6 +91,11 @@ class ChannelService(apiproxy.APIProxyStub):
             raise apiproxy_errors.ApplicationError(
                 ChannelServiceError.INVALID_CHANNEL_KEY, "the client id is empty"
             )
+        if not _is_utf8(client_id):
+            raise apiproxy_errors.ApplicationError(
+                ChannelServiceError.INVALID_CHANNEL_KEY,
+                f"the client id holds a lone surrogate: {shown(client_id)}",
+            )
         minutes = (
             request.duration_minutes()
             if request.has_duration_minutes()
@@ -128,7 +134,7 @@ class ChannelService(apiproxy.APIProxyStub):
 
     def _failing(self, call: str, request: Any, error: Any) -> None:
         sent = request.message() if hasattr(request, "message") else None
-        client_id = request.application_key()
+        client_id = request.application_key() if hasattr(request, "application_key") else None
         outcome = f"{call}: {type(error).__name__}"
         self.timeline.record((self._touch(), "error", client_id, None, sent, outcome))
 
@@ -137,12 +143,12 @@ class ChannelService(apiproxy.APIProxyStub):
     def _client_id(self, token: object, now: float) -> str:
         read = tokens.read(token)
         if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
-            message = f"{token!a:.120} is no channel token: pass what create_channel returned"
+            message = f"{shown(token)} is no channel token: pass what create_channel returned"
             raise InvalidTokenError(message)
         if read.expires <= now:
             message = (
                 f"the token of client id {read.client_id!r} was valid until {read.expires}, "
-                f"and it is {now:g}: make another with create_channel"
+                f"and it is {now:.13g}: make another with create_channel"
             )
             raise TokenTimedOutError(message)
         return read.client_id
@@ -164,7 +170,8 @@ class ChannelService(apiproxy.APIProxyStub):
             return read.client_id
         client_id = None if read is None else read.client_id
         outcome = "expired" if self._is_expired(read) else "invalid"
-        self.timeline.record((now, "reject", client_id, str(token), None, outcome))
+        text = str.__str__(token) if isinstance(token, str) else shown(token)
+        self.timeline.record((now, "reject", client_id, text, None, outcome))
         return self._client_id(token, now)  # raises
 
     def _is_expired(self, read: tokens.Token | None) -> bool:
@@ -177,6 +184,7 @@ class ChannelService(apiproxy.APIProxyStub):
         now = self._time()
         if now >= self._agenda.next_due:
             self.clock.run_due(now)
+            now = self._time()  # the app's handler may have let time pass
         return now
 
     def _enter(self, client_id: str, token: str, now: float) -> bool:
@@ -192,6 +200,7 @@ class ChannelService(apiproxy.APIProxyStub):
         return False
 
     def _leave(self, client_id: str, kind: str) -> None:
+        client_id = plain_client_id(client_id)
         now = self._touch()
         self._log("Removing channel of client id %s", client_id)
         self._own.cancel_events(client_id)
@@ -204,6 +213,21 @@ class ChannelService(apiproxy.APIProxyStub):
         if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Channel of client id %s has timed out", client_id)
         self._post("disconnected", client_id, due)
+
+    def _begin_hold(self, client_id: str, expires: int) -> None:
+        self._connections.hold(client_id, expires)
+        try:
+            self._refresh(client_id, self._touch())
+        except BaseException:
+            self._end_hold(client_id, expires)
+            raise
+
+    def _end_hold(self, client_id: str, expires: int) -> None:
+        self._connections.release(client_id, expires)
+        now = self._time()
+        # The two seconds from the token's end run already; another page may have put them off.
+        if now < expires:
+            self._refresh(client_id, now)
 
     # Timers and requests.
 
@@ -237,6 +261,52 @@ class ChannelService(apiproxy.APIProxyStub):
             dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP, at=at)
         else:
             dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP)
+
+
+class Hold:
+    """Keeps a client connected from its `__enter__` to its `__exit__`.
+
+    One that is never left holds until the token ends. It is no generator: Python would
+    run the end of that one while it collects garbage, at any point of any thread, under
+    the very lock that the end needs.
+
+    Args:
+        service: Who holds.
+        client_id: The client.
+        expires: The second since the epoch at which its token ends.
+    """
+
+    def __init__(self, service: ChannelService, client_id: str, expires: int) -> None:
+        self._service = service
+        self._held = client_id, expires
+
+    def __enter__(self) -> None:
+        self._service._begin_hold(*self._held)  # noqa: SLF001 (its own)
+
+    def __exit__(self, *_: object) -> None:
+        self._service._end_hold(*self._held)  # noqa: SLF001 (its own)
+
+
+def plain_client_id(client_id: object) -> str:
+    """The plain text of a client id that a test names; a subclass may print as it likes.
+
+    Raises:
+        TypeError: It is no text.
+    """
+    if not isinstance(client_id, str):
+        message = (
+            f"the client id is {shown(client_id)}, of type {type(client_id).__name__}: pass a str"
+        )
+        raise TypeError(message)
+    return client_id if type(client_id) is str else str.__str__(client_id)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _time_out(

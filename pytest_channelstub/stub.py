@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import apiproxy, tokens, waiting
-from pytest_channelstub.service import ChannelService
+from pytest_channelstub.service import ChannelService, Hold, plain_client_id
 from pytest_channelstub.tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from typing_extensions import Self
@@ -117,7 +117,7 @@ class ChannelServiceStub(ChannelService):
         """
         now = self._time()
         if now >= self._agenda.next_due:
-            self.clock.run_due(now)
+            now = self._touch()
         client_id = self._client_id(token, now)
         if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Token %s is valid for client id %s", token, client_id)
@@ -164,6 +164,7 @@ class ChannelServiceStub(ChannelService):
 
     def add_connect_event(self, client_id: str) -> None:
         """Tell the app that a client has connected; connects nobody."""
+        client_id = plain_client_id(client_id)
         self._touch()
         self._post("connected", client_id)
 
@@ -177,7 +178,7 @@ class ChannelServiceStub(ChannelService):
 
     def add_disconnect_event(self, client_id: str) -> None:
         """Have a client disconnected two seconds from now."""
-        self._schedule(client_id, self._touch())
+        self._schedule(plain_client_id(client_id), self._touch())
         self._log("Channel of client id %s is disconnected when it stays idle", client_id)
 
     def connect_channel(self, token: str) -> None:
@@ -247,7 +248,8 @@ class ChannelServiceStub(ChannelService):
         """
         now = self._touch()
         client_id = self._admitted(token, now)
-        self._enter(client_id, token, now)
+        if not self._enter(client_id, token, now):
+            now = self._time()  # the app's handler may have let time pass
         message = self._connections.pop(now, client_id, token, reader)
         if self._always_log or _ROOT.level <= _DEBUG:
             self._log("Polling channel %s of client id %s: %r", token, client_id, message)
@@ -277,25 +279,18 @@ class ChannelServiceStub(ChannelService):
         __tracebackhide__ = True
         return waiting.wait_for(self, kind, client_id, timeout, count=count)
 
-    @contextmanager
-    def hold(self, client_id: str, token: str) -> Iterator[None]:
+    def hold(self, client_id: str, token: str) -> AbstractContextManager[None]:
         """Keep a client connected, as a page that polls all the time does.
 
         While it is held, and its token valid, the client does not time out. The two
         seconds run from the end of the hold, or from the end of the token.
+
+        Example:
+            >>> with stub.hold("alice", token):
+            ...     stub.clock.advance(minutes=5)
         """
         read = tokens.read(token)
-        expires = 0 if read is None else read.expires
-        self._connections.hold(client_id, expires)
-        try:
-            self._refresh(client_id, self._touch())
-            yield
-        finally:
-            self._connections.release(client_id, expires)
-            now = self._time()
-            # The two seconds from the token's end run already; another page may have put them off.
-            if now < expires:
-                self._refresh(client_id, now)
+        return Hold(self, client_id, 0 if read is None else read.expires)
 
     def reset(self, what: str = "queues") -> None:
         """Start over, in part or whole; the app is not told.

@@ -32,7 +32,7 @@ def post_form(
 
     Raises:
         Exception: Whatever the app raises.
-        AssertionError: The app never called `start_response`.
+        AssertionError: The app never called `start_response`, or with no status code.
     """
     started: list[str] = []
 
@@ -40,7 +40,9 @@ def post_form(
         started.append(status)
         return lambda _: None
 
-    answer = app(_environ(path, urlencode(fields).encode("ascii"), remote_address), start_response)
+    # The SDK's stub takes any text for a client id, also one that UTF-8 cannot hold.
+    form = urlencode(fields, errors="surrogatepass").encode("ascii")
+    answer = app(_environ(path, form, remote_address), start_response)
     try:
         for _ in answer:
             pass
@@ -50,6 +52,12 @@ def post_form(
             close()
     if not started:
         message = f"the app answered POST {path} without calling start_response"
+        raise AssertionError(message)
+    if not started[-1][:3].isdecimal():
+        message = (
+            f"the app answered POST {path} with the status {started[-1]!r}: call "
+            "start_response with a code and a reason, such as '200 OK'"
+        )
         raise AssertionError(message)
     return started[-1]
 

@@ -98,3 +98,64 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
             "*InvalidTokenError: 'alice' is no channel token: pass what create_channel returned",
         ]
     )
+
+
+def test_a_stub_is_not_built_with_what_is_no_clock_or_no_seed(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("clock", [None, 5, "frozen", []])
+        def test_clock(make_channel_stub, clock):
+            with pytest.raises(ValueError, match="'fake', 'freeze', 'system' or a FakeClock"):
+                make_channel_stub(clock=clock)
+
+        @pytest.mark.parametrize("seed", [True, 1.5, []])
+        def test_seed(make_channel_stub, seed):
+            with pytest.raises(ValueError, match="pass a whole number or a string"):
+                make_channel_stub(seed=seed)
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=7)
+
+
+def test_fixtures_of_ones_own_take_the_place_of_the_plugins(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def answer(environ, start_response):
+            start_response("200 OK", [])
+            return []
+
+        @pytest.mark.parametrize("channel_app", [None, answer])
+        def test_app(channel_app, channel_client, channel_stub):
+            channel_client("alice")
+            assert channel_stub.app is channel_app
+            assert channel_stub.requests[0].status == (200 if channel_app else None)
+
+        class TestOwn:
+            @pytest.fixture
+            def channel_stub(self, make_channel_stub):
+                with make_channel_stub(start=5) as stub:
+                    yield stub
+
+            def test_stub(self, channel_stub, channel_clock, channel_client):
+                assert channel_clock is channel_stub.clock
+                assert channel_clock.start == 5
+                assert channel_client("alice").connected
+
+        @pytest.fixture(scope="session")
+        def too_wide(channel_clock):
+            return channel_clock
+
+        def test_scope(too_wide):
+            pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ScopeMismatch: *function scoped fixture channel_clock*"])

@@ -68,3 +68,21 @@ def test_a_run_in_development_mode_is_clean(pytester, monkeypatch):
 
     result.assert_outcomes(passed=1)
     assert result.stderr.str() == ""
+
+
+def test_a_page_of_a_test_that_failed_keeps_nobody_connected_in_the_next(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makepyfile(
+        """
+        def test_fails(channel_client):
+            alice = channel_client("alice", keep_alive=True)
+            assert 0
+
+        def test_next(channel_client, channel_clock):
+            alice = channel_client("alice")
+            channel_clock.advance(2)
+            assert not alice.connected
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=1, failed=1)

@@ -410,3 +410,39 @@ def test_the_plugin_works_without_pytests_optional_parts(pytester, plugin):
     result = pytester.runpytest_subprocess("-p", f"no:{plugin}")
 
     assert result.ret == 0
+
+
+def test_a_handler_may_build_and_close_stubs_while_what_outlives_a_test_is_reset(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_clock = system\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        now = [0.0]
+
+        @pytest.fixture(autouse=True, scope="session")
+        def time():
+            patch = pytest.MonkeyPatch()
+            patch.setattr("time.time", lambda: now[0])
+            yield
+            patch.undo()
+
+        def test_first(channel_stub, make_channel_stub, channel_client):
+            other = make_channel_stub()
+
+            def app(environ, start_response):
+                other.close()
+                make_channel_stub()
+                start_response("200 OK", [])
+                return []
+
+            channel_client("alice")
+            channel_stub.app = app
+            now[0] = 5.0
+
+        def test_second(channel_stub):
+            assert not channel_stub.is_connected("alice")
+        """
+    )
+
+    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=2)

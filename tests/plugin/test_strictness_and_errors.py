@@ -170,3 +170,42 @@ def test_a_chance_below_one_falls_alike_at_every_run(pytester):
         return next(line.split("CHANCE ")[1] for line in lines if "CHANCE" in line)
 
     assert chances() == chances()
+
+
+def test_a_stub_that_the_test_itself_has_closed_is_asked_too(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        pytestmark = pytest.mark.channel_stub(strict="dropped")
+
+        def test_it(make_channel_stub):
+            with make_channel_stub():
+                channel.send_message("alice", "lost")
+
+        def test_next(make_channel_stub):
+            with make_channel_stub():
+                pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*'lost' to alice, sent at +0.0 s and dropped*"])
+
+
+def test_strictness_is_read_from_whatever_can_be_gone_through(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.channel_stub(strict=iter(["dropped"]))
+        def test_it(channel_stub):
+            channel.send_message("alice", "lost")
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(failed=1)
