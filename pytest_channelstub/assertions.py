@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import failures, tokens
@@ -237,11 +238,9 @@ def _indexes(
 
 def _last_sent(timeline: Timeline, client_id: str, count: int) -> list[int]:
     """A queue is first in, first out: what is pending was sent last."""
-    found: list[int] = []
-    for index in range(len(timeline) - 1, -1, -1):
-        if len(found) == count:
-            break
-        event = timeline[index]
-        if event.kind == "send" and event.client_id == client_id:
-            found.append(index)
-    return found
+    sent = (
+        index
+        for index in range(len(timeline) - 1, -1, -1)
+        if (event := timeline[index]).kind == "send" and event.client_id == client_id
+    )
+    return list(islice(sent, count))

@@ -201,12 +201,9 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> Any:
     as_dict = dict(pairs)
     if len(as_dict) == len(pairs):
         return as_dict
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            break
-        seen.add(key)
-    return Doubled(pairs, key)
+    first = {key: index for index, (key, _) in reversed(tuple(enumerate(pairs)))}
+    again = next(key for index, (key, _) in enumerate(pairs) if first[key] < index)
+    return Doubled(pairs, again)
 
 
 def _integer(text: str) -> int | Decimal:

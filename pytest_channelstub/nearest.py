@@ -21,12 +21,7 @@ _CLOSE_ENOUGH = 0.6
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class _Missing:
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-MISSING = _Missing()
+MISSING = object()
 """Stands where one side of a difference has no value."""
 
 
@@ -229,8 +224,6 @@ def _told(one: Difference, *, full: bool) -> str:
 
 def _text_likeness(expected: str, message: str) -> float:
     longest = max(len(expected), len(message))
-    if not longest:
-        return 1.0
     head, tail = _common_ends(expected, message)
     # Half of the rest's worth for what differs in case alone.
     folded = 0.5 * (expected.casefold() == message.casefold())

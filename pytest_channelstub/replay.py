@@ -66,11 +66,6 @@ class Story:
         begun = reversed(self.connections.get(client_id, ()))
         return next((one for one in begun if before is None or one.first < before), None)
 
-    def is_connected(self, client_id: str) -> bool:
-        """Whether a client is connected at the end."""
-        last = self.connection(client_id)
-        return last is not None and last.last is None
-
     def next_connection(self, client_id: str, after: int) -> Connection | None:
         """A client's first connection begun after event `after`."""
         begun = self.connections.get(client_id, ())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from decimal import Decimal
 
 import pytest
 
@@ -16,6 +17,7 @@ from pytest_channelstub import (
     assert_token_valid,
     channel,
 )
+from pytest_channelstub.matching import ANY
 
 
 def test_exactly_these_are_pending_in_order(channel_stub, channel_client):
@@ -190,3 +192,103 @@ def test_all_failures_hold_on_the_longest_and_deepest_of_messages(channel_stub, 
         with pytest.raises(AssertionError) as caught:
             assert_queued(channel_stub, "alice", expected)
         assert len(str(caught.value)) < 6_000
+
+
+def failure_of(assertion, *arguments, **keywords):
+    with pytest.raises(AssertionError) as caught:
+        assertion(*arguments, **keywords)
+    return str(caught.value)
+
+
+def nearest_miss(stub, expected, message):
+    """How a failure tells one message from the expected one, as one line."""
+    channel.send_message("alice", message)
+    told = failure_of(assert_queued, stub, "alice", expected)
+    return " ".join(told.partition("nearest miss:")[2].partition("likely reason:")[0].split())
+
+
+class Unprintable:
+    __hash__ = None
+
+    def __eq__(self, other):
+        return False
+
+    def __repr__(self):
+        return "<\x1b[31m>"
+
+
+@pytest.mark.parametrize(
+    ("expected", "message", "told"),
+    [
+        ({"a": 1}, '{"a": 1, "b": 2}', "b not expected, and is 2"),
+        ({"a": 1, "b": 2}, '{"a": 1}', "b expected 2, and is missing"),
+        ({"a": True}, '{"a": 1}', "expected True, found 1 (JSON tells true from 1, and false"),
+        ({"a": 1}, '{"a": "1"}', "expected 1, found '1' (a string there, not a number)"),
+        ({"a": 1, 2: 3}, '{"a": 1}', "[2: JSON's keys are strings] expected 3, and is missing"),
+        ({"x y": 1, "z": 2}, '{"x y": 2, "z": 2}', "['x y'] expected 1, found 2"),
+        ([1, 2], "[1, 3]", "[1] expected 2, found 3"),
+        (
+            {"a": Decimal("0.1000000000000000001")},
+            '{"a": 0.1000000000000000002}',
+            "a expected 0.1000000000000000001, found 0.1000000000000000002",
+        ),
+        (
+            {"a": 2},
+            '{"a": 1, "a": 2}',
+            "found {'a': 1, 'a': 2} (the key 'a' stands there more than once)",
+        ),
+        (
+            {"a": "x" * 300 + "!" + "y" * 300},
+            '{"a": "' + "x" * 300 + "?" + "y" * 300 + '"}',
+            "x?y",
+        ),
+    ],
+)
+def test_a_near_miss_names_the_place_and_what_differs(
+    expected, message, told, channel_stub, channel_client
+):
+    channel_client("alice")
+    assert told in nearest_miss(channel_stub, expected, message)
+
+
+def test_a_near_miss_of_long_texts_shows_where_they_differ(channel_stub, channel_client):
+    channel_client("alice")
+    expected = "-" * 100 + "a" * 500 + "-" * 100
+    told = nearest_miss(channel_stub, expected, "-" * 100 + "b" * 500 + "-" * 100)
+    assert re.search(r"found \.\.\.'-+b+\.\.\.b+-+'\.\.\.", told)
+
+
+def test_an_expected_value_is_told_in_words_and_without_control_characters(
+    channel_stub, channel_client
+):
+    channel_client("alice")
+    channel.send_message("alice", "hi")
+    for expected, told in (
+        (re.compile("^ho"), "a message in which '^ho' is found"),
+        (Unprintable(), r"<\x1b[31m>"),
+    ):
+        assert told in failure_of(assert_queued, channel_stub, "alice", expected)
+    assert "'^ho' is found nowhere in it" in nearest_miss(channel_stub, re.compile("^ho"), "hi")
+
+
+def test_any_is_one_value_and_reads_as_its_name():
+    assert len({ANY, ANY}) == 1
+    assert repr(ANY) == "ANY"
+
+
+def test_of_many_messages_a_failure_shows_the_first(channel_stub, channel_client):
+    channel_client("alice")
+    for number in range(14):
+        channel.send_message("alice", f"message {number}")
+
+    told = failure_of(assert_queued, channel_stub, "alice", "hi")
+    assert "10. 'message 9'" in told
+    assert "(4 more: run with -vv)" in told
+    told = failure_of(assert_not_sent, channel_stub, "alice")
+    assert "still pending; and 11 more" in " ".join(told.split())
+    told = failure_of(assert_sent, channel_stub, "alice", "hi")
+    assert "14 messages queued for alice, none like it" in told
+    channel.send_message("bob", "one")
+    channel.send_message("bob", "two")
+    told = failure_of(assert_dropped, channel_stub, "bob", "hi")
+    assert "2 messages to bob were dropped" in told

@@ -378,3 +378,25 @@ def test_a_client_that_receives_nothing_is_told_why(channel_stub, channel_clock,
     alice.close()
     with pytest.raises(AssertionError, match="the client of 'alice' is closed"):
         alice.receive()
+
+
+def test_a_client_that_was_sent_nothing_is_told_so(channel_client):
+    assert reason_of(channel_client("alice").receive) == (
+        "never sent: the app has sent no message at all."
+    )
+
+
+def test_a_client_that_is_not_connected_while_another_is(channel_stub, channel_client):
+    channel_client("bob")
+    assert reason_of(assert_connected, channel_stub, "alice").startswith("alice never connected.")
+
+
+def test_another_message_whose_sending_failed_is_no_reason(channel_stub, channel_client):
+    channel_client("alice")
+    channel_stub.SetError(apiproxy_errors.OverQuotaError("enough"))
+    with pytest.raises(apiproxy_errors.OverQuotaError):
+        channel.send_message("alice", "ho")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
+        "never sent: the app has sent no message at all."
+    )
