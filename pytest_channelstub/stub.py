@@ -318,9 +318,13 @@ class ChannelServiceStub(ChannelService):
         """
         apiproxy.leave_force(self)
         self._own.cancel_all()
-        while self.closing:
-            self.closing.pop()()
-        self.timeline.wake()
+        try:
+            while self.closing:
+                self.closing.pop()()
+        finally:
+            if self.closing:  # one has raised: the others are called all the same
+                self.close()
+            self.timeline.wake()
 
     def _renew(self) -> None:
         self._own.cancel_all()

@@ -300,6 +300,19 @@ def test_a_hold_without_a_valid_token_holds_nothing(stub):
     assert not page.connected
 
 
+def test_of_two_holds_the_other_goes_on_when_one_ends(stub):
+    token = channel.create_channel("alice")
+    stub.connect_channel(token)
+
+    with stub.hold("alice", token):
+        with stub.hold("alice", token):
+            stub.clock.advance(5)
+        stub.clock.advance(5)
+        assert stub.is_connected("alice")
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
 # Pages.
 
 
@@ -368,6 +381,16 @@ def test_a_stub_that_was_closed_can_still_be_read(stub):
     stub.clock.advance(10)
     assert stub.is_connected("alice")
     assert repr(stub).startswith("<ChannelServiceStub 1 connected, 3 events, <FakeClock ")
+
+
+def test_all_that_waits_for_a_stubs_end_is_called_also_when_one_raises(stub):
+    called = []
+    stub.closing += [lambda: called.append("first"), lambda: 1 / 0, lambda: called.append("last")]
+
+    with stub.timeline.watch() as flag, pytest.raises(ZeroDivisionError):
+        stub.close()
+
+    assert (called, flag.is_set()) == (["last", "first"], True)
 
 
 def test_a_reset_takes_only_what_it_knows(stub):
@@ -511,6 +534,9 @@ def test_who_watches_a_client_is_woken_by_its_events_and_at_the_end(stub):
         all_.clear()
         stub.connect_channel(token)
         channel.send_message("alice", "hello")
+        assert all_.is_set()
+        all_.clear()
+        stub.pop_first_message(token)
         assert all_.is_set()
         stub.reset()
         assert not of_bob.is_set()

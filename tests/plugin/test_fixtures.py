@@ -159,3 +159,18 @@ def test_fixtures_of_ones_own_take_the_place_of_the_plugins(pytester):
 
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*ScopeMismatch: *function scoped fixture channel_clock*"])
+
+
+def test_a_stub_that_is_never_closed_ends_with_the_session(pytester):
+    pytester.makepyfile(
+        """
+        def test_it(make_channel_stub):
+            stub = make_channel_stub()
+            stub.closing.append(lambda: print("ENDED"))
+        """
+    )
+
+    result = pytester.runpytest("-s")
+
+    result.assert_outcomes(passed=1)
+    assert "ENDED" in result.stdout.str()

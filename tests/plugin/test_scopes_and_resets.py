@@ -446,3 +446,18 @@ def test_a_handler_may_build_and_close_stubs_while_what_outlives_a_test_is_reset
     )
 
     pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=2)
+
+
+def test_a_test_outside_of_any_class_may_ask_for_strictness_at_class_scope(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = class\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_stub(strict="dropped")
+        def test_it(channel_stub):
+            pass
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=1)
