@@ -83,26 +83,34 @@ class Lookout:
         """
         with self._lock:
             self._due.clear()
+            self._ring()
             thread = self._thread
         if thread is not None:
-            self._order(_look_again)
             thread.join(timeout)
 
     def _order(self, order: Callable[[selectors.BaseSelector], object]) -> None:
         with self._lock:
             self._orders.append(order)
-            if self._bell is not None:
-                with contextlib.suppress(BlockingIOError):  # full: it rings already
-                    self._bell.send(b"!")
+            if self._ring():
                 return
             self._bell, ear = socket.socketpair()
             self._bell.setblocking(False)
             self._thread = threading.Thread(
-                target=self._run, args=(ear,), name="channelstub-lookout", daemon=True
+                target=self._run, args=(ear, self._thread), name="channelstub-lookout", daemon=True
             )
             self._thread.start()
 
-    def _run(self, ear: socket.socket) -> None:
+    def _ring(self) -> bool:
+        """Have the thread look at its orders; False if none is there to hear it."""
+        if self._bell is None:
+            return False
+        with contextlib.suppress(BlockingIOError):  # full: it rings already
+            self._bell.send(b"!")
+        return True
+
+    def _run(self, ear: socket.socket, before: threading.Thread | None) -> None:
+        if before is not None:  # it has hung up and is ending: who waits for us waits for it too
+            before.join()
         try:
             self._watch(ear)
         finally:
@@ -136,7 +144,7 @@ class Lookout:
     def _hang_up(self) -> None:
         if self._bell is not None:
             self._bell.close()
-        self._bell = self._thread = None
+        self._bell = None
 
     def _patience(self) -> float | None:
         with self._lock:
