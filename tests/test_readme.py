@@ -101,10 +101,13 @@ def lay(pytester, monkeypatch):
 
 
 @pytest.fixture
-def run(pytester, pytestconfig):
+def run(block, pytester, pytestconfig):
     """A function that runs pytest there, its asserts as they are in this run."""
     asserts = f"--assert={pytestconfig.getoption('assertmode')}"
-    return lambda *arguments: pytester.runpytest(*QUIETLY, asserts, *arguments)
+    # pytest-asyncio leaves a loop of its own open; in this process another test would be blamed.
+    apart = "asyncio" in block.code
+    start = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+    return lambda *arguments: start(*QUIETLY, asserts, *arguments)
 
 
 def skip_without(name):
