@@ -80,7 +80,6 @@ class TokenBar:
     """A token's life.
 
     Attributes:
-        text: The token.
         top: Where it begins.
         bottom: Where it ends.
         expired: Whether its end lies in the picture.
@@ -88,7 +87,6 @@ class TokenBar:
         title: What it says when pointed at.
     """
 
-    text: str
     top: float
     bottom: float
     expired: bool
@@ -209,19 +207,18 @@ class _Places:
         """A client's tokens, beside one another where they overlap."""
         bars: list[TokenBar] = []
         for index, event in enumerate(self._events):
-            if event.kind != "create" or event.client_id != client_id or event.token is None:
-                continue
-            read = tokens.read(event.token)
+            own = event.kind == "create" and event.client_id == client_id
+            read = tokens.read(event.token) if own else None
             if read is None:
                 continue
             end = self._end_of(index, read.expires)
             top = self._ys.get(index, 0.0)
             bottom = self._chart.height if end is None else end
-            if bottom <= 0:
+            if bottom <= 0:  # over before the first row
                 continue
             column = sum(bar.bottom > top for bar in bars) % _MOST_TOKENS
             title = self._token_title(index, read.expires)
-            bars.append(TokenBar(event.token, top, bottom, end is not None, column, title))
+            bars.append(TokenBar(top, bottom, end is not None, column, title))
         return bars
 
     def _band(self, client_id: str, one: Connection) -> Band:
@@ -248,7 +245,7 @@ class _Places:
         for row in self._chart.rows:
             if row.index > index:
                 if row.event.at >= expires:
-                    return before + min((row.y - before) / 2, 0.7 * ROW)
+                    return before + min((row.y - before) / 2, 0.7 * ROW) if before else 0.0
                 before = row.y
         return None
 

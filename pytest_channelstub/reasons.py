@@ -48,9 +48,6 @@ class Reason:
     sentence: str
     advice: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.sentence}. {self.advice}".rstrip() if self.advice else self.sentence
-
 
 class Reasons:
     """The reasons of one timeline.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import tokens
@@ -77,10 +78,8 @@ def quoted(text: str, limit: int | None = SHORT) -> str:
         if limit is None or len(whole) <= limit + 2:
             return whole
     start = _fitting(text[:limit], limit - limit // 4)
-    end = _fitting(reversed(text[len(start) :][-limit:]), limit // 4)[::-1]
-    if len(start) + len(end) == len(text):
-        return repr(text)
-    return f"{''.join(start)!r}...{''.join(end)!r} ({len(text):,} characters)"
+    end = _fitting(text[len(start) :][-limit:][::-1], limit // 4)[::-1]
+    return f"{start!r}...{end!r} ({len(text):,} characters)"
 
 
 def bare(text: str) -> str:
@@ -162,7 +161,7 @@ def moment(at: float) -> str:
     try:
         known = datetime.fromtimestamp(at, timezone.utc)
     except (OverflowError, OSError, ValueError):  # outside the calendar's years
-        return f"{at:g} s since the epoch"
+        return f"{at:.15g} s since the epoch"
     text = known.isoformat(timespec="milliseconds").partition("+")[0]
     return text.removesuffix(".000") + "Z"
 
@@ -219,14 +218,16 @@ def _who(event: Event) -> str:
     return "" if event.client_id is None else client(event.client_id)
 
 
-def _fitting(characters: Iterable[str], room: int) -> list[str]:
-    taken = []
-    for char in characters:
-        room -= 1 if char.isprintable() and char not in "\\'" else len(repr(char)) - 2
-        if room < 0:
-            break
-        taken.append(char)
-    return taken
+def _fitting(text: str, room: int) -> str:
+    """What fits of a text's beginning, every quote counted as if it had to be escaped."""
+    used = accumulate(map(_room_for, text))
+    return text[: sum(so_far <= room for so_far in used)]
+
+
+def _room_for(char: str) -> int:
+    if char in "\\'":
+        return 2
+    return 1 if char.isprintable() else len(repr(char)) - 2
 
 
 def _short(milliseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""What pytest's start loads."""
+"""What pytest's start loads, and what works where pytest never starts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,35 @@ import sys
 UNWANTED = ("freezegun", "google", "http", "asyncio", "werkzeug", "wsgiref", "hashlib", "json")
 
 
+def printed_by(code):
+    run = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return run.stdout
+
+
 def test_the_plugin_imports_no_freezegun_google_http_or_asyncio():
     code = (
         "import pytest, sys; before = {*sys.modules}; import pytest_channelstub.plugin; "
         "print(*sorted({*sys.modules} - before))"
     )
-    run = subprocess.run(  # noqa: S603 (our own code)
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    loaded = run.stdout.split()
+    loaded = printed_by(code).split()
 
     assert "pytest_channelstub.plugin" in loaded
     assert [name for name in loaded if name.partition(".")[0] in UNWANTED] == []
     assert "pytest_channelstub.stub" not in loaded
+
+
+def test_a_stub_is_whole_where_no_pytest_runs():
+    code = """if True:
+        import sys
+        from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+
+        with ChannelServiceStub(time_func=FakeClock().time) as stub:
+            token = channel.create_channel("alice")
+            stub.connect_channel(token)
+            channel.send_message("alice", "hello")
+            print(stub.pop_first_message(token), "pytest" in sys.modules)
+    """
+
+    assert printed_by(code) == "hello False\n"

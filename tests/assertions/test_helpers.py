@@ -258,6 +258,28 @@ def test_a_near_miss_of_long_texts_shows_where_they_differ(channel_stub, channel
     assert re.search(r"found \.\.\.'-+b+\.\.\.b+-+'\.\.\.", told)
 
 
+def test_a_near_miss_of_many_lines_shows_the_first_that_differ(channel_stub, channel_client):
+    channel_client("alice")
+    expected = "\n".join(["same"] * 10 + [f"old {number}" for number in range(20)])
+    told = nearest_miss(channel_stub, expected, expected.replace("old", "new"))
+    shown = told.partition("- expected, + found ")[2]
+    lines = " ".join(f"- 'old {number}'" for number in range(11))
+    assert shown == f"'same' {lines} (29 more lines: run with -vv)"
+
+
+@pytest.mark.parametrize("message", ["'\"" * 36, "'" * 71 + '"', 'it\'s "quoted" ' * 6])
+def test_a_message_full_of_quotes_is_shortened_like_any_other(
+    message, channel_stub, channel_client
+):
+    channel_client("alice")
+    channel.send_message("alice", message)
+    told = failure_of(assert_queued, channel_stub, "alice")
+    [shown] = re.findall(r"1\. (.*)   <- not expected", told)
+    length = f" ({len(message)} characters)"
+    assert shown.endswith(length)
+    assert len(shown.removesuffix(length)) <= 72 + len("''...''")
+
+
 def test_an_expected_value_is_told_in_words_and_without_control_characters(
     channel_stub, channel_client
 ):

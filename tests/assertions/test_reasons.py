@@ -87,6 +87,18 @@ def test_a_message_dropped_when_a_kept_alive_client_has_outlived_its_token(
     )
 
 
+def test_a_message_read_after_another_was_taken_out_of_the_live_list(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "one")
+    channel.send_message("alice", "two")
+    channel_stub.get_channel_messages(alice.token).pop(0)
+    channel_stub.pop_first_message(alice.token)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "two").startswith(
+        "sent at +0.0 s and already read at +0.0 s by pop_first_message."
+    )
+
+
 def test_a_message_dropped_after_a_close(channel_stub, channel_clock, channel_client):
     channel_client("alice").close()
     channel_clock.advance(1)

@@ -120,6 +120,17 @@ def test_a_stub_is_not_built_with_what_is_no_clock_or_no_seed(pytester):
     pytester.runpytest().assert_outcomes(passed=7)
 
 
+def test_two_stubs_may_share_a_clock(channel_stub, channel_clock, make_channel_stub):
+    with make_channel_stub(clock=channel_clock) as second:
+        second.connect_channel(channel.create_channel("alice"))
+
+        channel_clock.advance(2)
+
+        assert second.clock is channel_clock
+        assert not second.is_connected("alice")
+        assert second.timeline[-1].at == channel_clock.start + 2
+
+
 def test_fixtures_of_ones_own_take_the_place_of_the_plugins(pytester):
     pytester.makepyfile(
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -12,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub import ChannelServiceStub, FakeClock, channel, timeline_page
+from pytest_channelstub import (
+    ChannelServiceStub,
+    FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
+    apiproxy_errors,
+    channel,
+    timeline_page,
+)
+from pytest_channelstub.dispatcher import ChannelAppWarning
 from pytest_channelstub.page_layout import layout
 from pytest_channelstub.timeline import Timeline
 from pytest_channelstub.waiting import KINDS
@@ -83,6 +93,17 @@ def checked(html):
     return checker
 
 
+EVENT = re.compile(r'<g class="e k-(\w+)"><title>(.*?)</title>(.*?)</g>', re.DOTALL)
+
+
+def drawn(html):
+    """Each event of a page's picture: its kind, what it says when pointed at, and its words."""
+    return [
+        (kind, unescape(title), " ".join(map(unescape, re.findall(r">([^<]+)</text>", marks))))
+        for kind, title, marks in EVENT.findall(html)
+    ]
+
+
 @pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_each_test_that_used_a_stub_has_a_page_and_the_index_leads_there(pytester, workers):
     pytester.makepyfile(SUITE)
@@ -135,6 +156,124 @@ def test_every_message_and_client_is_there_and_what_is_hostile_is_only_text():
         assert shown in told
 
 
+def test_each_event_says_what_it_is_beside_its_lane():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        token = channel.create_channel("alice", duration_minutes=1)
+        stub.connect_channel(token)
+        stub.connect_channel(token)
+        for _ in range(3):
+            stub.connect_and_pop_first_message(token)
+        channel.send_message("alice", "one")
+        clock.advance(1)
+        stub.connect_and_pop_first_message(token)
+        channel.send_message("alice", "two")
+        channel.send_message("alice", "three")
+        stub.clear_channel_messages(token)
+        channel.send_message("alice", "four")
+        clock.advance(2)
+        channel.send_message("alice", "five")
+        stub.connect_channel(token)
+        stub.disconnect_channel_event("alice")
+        stub.connect_channel(token)
+        channel.send_message("alice", "six")
+        stub.reset("queues")
+        stub.disconnect("alice")
+        clock.advance(60)
+        with pytest.raises(TokenTimedOutError):
+            stub.connect_channel(token)
+        with pytest.raises(InvalidTokenError):
+            stub.connect_channel("no token")
+    told = [
+        (kind, words)
+        for kind, _, words in drawn(timeline_page.page("t", "passed", [(stub.timeline, 0)]))
+    ]
+    assert told == [
+        ("create", "token"),
+        ("connect", "connected"),
+        ("refresh", "refreshed"),
+        ("poll", "empty poll \u00d73"),
+        ("send", "one"),
+        ("read", "read one"),
+        ("send", "two"),
+        ("send", "three"),
+        ("clear", "cleared: 2 messages"),
+        ("send", "four"),
+        ("timeout", "timed out, 1 unread"),
+        ("drop", "five dropped"),
+        ("connect", "connected"),
+        ("disconnect", "disconnected by hand"),
+        ("connect", "connected"),
+        ("send", "six"),
+        ("reset", "reset: queues, 1 lost"),
+        ("close", "closed"),
+        ("reject", "refused, expired token"),
+        ("reject", "reject: invalid"),
+    ]
+
+
+def test_an_event_that_is_pointed_at_tells_what_came_of_it():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        token = channel.create_channel("alice")
+        for _ in range(3):
+            stub.connect_and_pop_first_message(token)
+        channel.send_message("alice", "one")
+        clock.advance(1)
+        stub.connect_and_pop_first_message(token)
+        channel.send_message("alice", "two")
+        clock.advance(2)
+        stub.connect_channel(token)
+        channel.send_message("alice", "three")
+        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
+    titles = [title for kind, title, _ in drawn(page) if kind in ("poll", "send")]
+    assert titles == [
+        "3 times, from here on: +0.0 s  poll  alice",
+        "+0.0 s  send  alice  'one'\nread at +1.0 s",
+        "+1.0 s  send  alice  'two'\nlost unread: timeout at +3.0 s",
+        "+3.0 s  send  alice  'three'\nstill waiting at the end",
+    ]
+
+
+def test_a_call_that_failed_and_a_request_to_the_app_stand_beside_the_app():
+    def app(environ, start_response):
+        start_response("500 Broken" if "disconnected" in environ["PATH_INFO"] else "200 OK", [])
+        return []
+
+    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+        stub.app = app
+        stub.connect_channel(channel.create_channel("alice"))
+        with pytest.warns(ChannelAppWarning, match="500 Broken"):
+            stub.disconnect("alice")
+        stub.SetError(apiproxy_errors.OverQuotaError())
+        with pytest.raises(apiproxy_errors.OverQuotaError):
+            channel.send_message("alice", "a message of many words")
+        with pytest.raises(apiproxy_errors.OverQuotaError):
+            channel.create_channel("alice")
+        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
+    assert [(kind, words) for kind, _, words in drawn(page) if kind in ("request", "error")] == [
+        ("request", "connected: 200 OK"),
+        ("request", "disconnected: 500 Broken"),
+        ("error", "SendChannelMessage: OverQuotaError a message of many w\u2026"),
+        ("error", "CreateChannel: OverQuotaError"),
+    ]
+    assert page.count('<text class="word on bad" ') == 1  # the 500
+
+
+def test_words_beside_narrow_lanes_are_shortened():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        for number in range(12):
+            stub.connect_channel(channel.create_channel(f"client-{number}"))
+        channel.send_message("client-0", "a message of many words")
+        stub.disconnect_channel_event("client-1")
+        clock.advance(2)
+        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
+    ends = [words for kind, _, words in drawn(page) if kind in ("disconnect", "timeout")]
+    assert ends[:2] == ["disconnected\u2026", "timed out"]
+    assert "timed out, 1 unread" not in page
+
+
 def test_idle_time_is_left_out_with_a_mark():
     clock = FakeClock()
     with ChannelServiceStub(time_func=clock.time) as stub:
@@ -182,6 +321,23 @@ def test_what_was_before_the_test_is_carried_in():
     [band] = chart.lanes["alice"].bands
     assert band.steps[0][0] == 0
     assert band.steps[-1][1] == 2
+
+
+def test_a_token_whose_time_was_over_before_the_test_is_not_drawn():
+    clock = FakeClock()
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        channel.create_channel("alice", duration_minutes=1)
+        channel.create_channel("alice", duration_minutes=10)
+        clock.advance(minutes=5)
+        first = len(stub.timeline)
+        channel.send_message("alice", "hello")
+        clock.advance(minutes=10)
+        channel.send_message("alice", "hello")
+    titles = re.findall(
+        r'<g class="token"><title>[^<]*\n([^<]*)</title>',
+        timeline_page.page("t::t", "passed", [(stub.timeline, first)]),
+    )
+    assert titles == ["made at +0.0 s, valid until +10 min 1 s"]
 
 
 def test_polls_that_find_nothing_share_a_row():
@@ -250,4 +406,4 @@ def test_any_timeline_whatever_makes_a_sound_page(history, first):
     timeline = Timeline(0.0)
     for row in history:
         timeline.record(row)
-    checked(timeline_page.page("t::t", "passed", [(timeline, min(first, len(history)))]))
+    checked(timeline_page.page("t::t", "passed", [(timeline, first % (len(history) + 1))]))

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from pytest_channelstub import channel
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
 
 FAILING = """
 from pytest_channelstub import channel
@@ -88,6 +88,24 @@ def test_a_failure_in_setup_or_teardown_has_its_section_too(pytester):
     result.stdout.re_match_lines([".*- channel timeline -.*", ".*'in teardown'"])
 
 
+def test_a_test_that_lacks_a_fixture_shows_what_came_before(pytester):
+    pytester.makepyfile("""
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.fixture
+        def early(channel_stub):
+            channel.send_message("alice", "in setup")
+
+        def test_lacks(early, no_such_fixture): ...
+    """)
+    result = pytester.runpytest("--color=no")
+    result.assert_outcomes(errors=1)
+    result.stdout.re_match_lines(
+        [".*fixture 'no_such_fixture' not found", ".*- channel timeline -.*", ".*'in setup'"]
+    )
+
+
 def test_a_shared_stub_shows_where_the_test_begins(pytester):
     pytester.makeini("[pytest]\nchannelstub_scope = module")
     pytester.makepyfile("""
@@ -157,6 +175,32 @@ def test_kinds_are_coloured_only_where_pytest_colours(pytester, colour, coloured
     )
 
 
+def test_what_a_test_prints_is_not_coloured_as_a_timeline_is(pytester):
+    pytester.makepyfile("""
+        import pytest
+        from pytest_channelstub import channel
+
+        LINE = "+0.0 s  drop  alice  'hello'"
+
+        @pytest.fixture
+        def early(channel_stub):
+            channel.send_message("alice", "hello")
+            print(LINE)
+
+        def test_lacks(early, no_such_fixture): ...
+
+        def test_fails(channel_stub):
+            channel.send_message("alice", "hello")
+            print(LINE)
+            assert False
+    """)
+    result = pytester.runpytest("--color=yes", "--show-capture=all")
+    lines = [line for line in result.outlines if line.endswith("alice  'hello'")]
+    assert lines.count("+0.0 s  drop  alice  'hello'") == 2
+    assert lines.count("\x1b[2m+0.0 s  \x1b[0m\x1b[31mdrop\x1b[0m  alice  'hello'") == 2
+    assert len(lines) == 4
+
+
 HOSTILE = """
 from pytest_channelstub import assert_queued, channel
 
@@ -223,6 +267,15 @@ def test_the_native_diff_of_pytest_is_shown_for_lists_of_messages(pytester):
     result = pytester.runpytest()
     result.assert_outcomes(failed=2)
     assert result.stdout.str().count("At index 0 diff: 'one' != 'two'") == 2
+
+
+def test_a_token_that_outlives_the_calendar_tells_its_end_in_seconds():
+    with ChannelServiceStub(time_func=FakeClock("9999-12-31T23:00:00Z").time) as stub:
+        token = channel.create_channel("alice")
+    assert repr(stub.timeline[0]) == (
+        f"<Event create 9999-12-31T23:00:00Z alice token {token[:6]}...alice, "
+        "valid until 253402304401 s since the epoch>"
+    )
 
 
 def test_every_repr_is_one_useful_line(channel_stub, channel_client, channel_clock):
