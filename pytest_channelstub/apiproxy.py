@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -19,6 +20,9 @@ __tracebackhide__ = True
 
 MAX_REQUEST_SIZE = 1 << 20
 """The largest request that a stub takes, in bytes: 1 MiB."""
+
+# Of so many calls the method's name is remembered; no service has as many.
+_MOST_NAMES = 64
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -170,8 +174,8 @@ class APIProxyStub:
         self._service_name = service_name
         self._max_request_size = max_request_size
         self._mutex = threading.RLock()
-        self._error: tuple[Any, float] | None = None
-        self._errors: dict[str, tuple[Any, float]] = {}
+        # By call; None is for all of them.
+        self._errors: dict[str | None, tuple[Any, float]] = {}
         self.failing: Sequence[Failing] = ()
 
     @functools.cached_property
@@ -225,9 +229,9 @@ class APIProxyStub:
             Error: What `SetError` has set, or what the call itself raises.
         """
         self.CheckRequest(service, call, request)
-        if self._error is not None or self._errors or self.failing:
+        if self._errors or self.failing:
             self._fail_as_set(call, request)
-        method = getattr(self, "_Dynamic_" + call, None)
+        method = getattr(self, _NAMES[call], None)
         if method is None:
             known = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
             message = (
@@ -263,11 +267,13 @@ class APIProxyStub:
             raise ValueError(message)
         if method and error:
             self._errors[method] = (error, error_rate)
+        elif error is None:
+            self._errors.pop(None, None)
         else:
-            self._error = None if error is None else (error, error_rate)
+            self._errors[None] = (error, error_rate)
 
     def _fail_as_set(self, call: str, request: Any) -> None:
-        set_for_all = (rule for rule in (self._errors.get(call), self._error) if rule)
+        set_for_all = (self._errors[key] for key in (call, None) if key in self._errors)
         beside = ((rule.error, rule.rate) for rule in self.failing if rule.call in (None, call))
         for error, rate in itertools.chain(set_for_all, beside):
             if rate >= 1 or self.random.random() < rate:
@@ -295,6 +301,17 @@ def Synchronized(
     return synchronized
 
 
+class _Names(dict[str, str]):
+    """The methods' names of calls. An interned name is found at once, a new one is not."""
+
+    def __missing__(self, call: str) -> str:
+        name = sys.intern(f"_Dynamic_{call}")
+        if len(self) < _MOST_NAMES:
+            self[call] = name
+        return name
+
+
+_NAMES = _Names()
 _alive: tuple[weakref.ref[Any], ...] = ()
 _alive_lock = threading.Lock()
 

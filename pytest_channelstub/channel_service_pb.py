@@ -223,8 +223,10 @@ class SendMessageRequest(Message):
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
         key, message = self._application_key, self._message
-        if key and message and len(key) + len(message) < _TWO_BYTES and (key + message).isascii():
-            return len(key) + len(message) + 4  # short ones, as most are
+        if key and message and key.isascii() and message.isascii():
+            size = len(key) + len(message)
+            if size < _TWO_BYTES:  # as most are
+                return size + 4
         return _text_size(key) + _text_size(message)
 
     def application_key(self) -> str:

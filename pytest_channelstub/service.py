@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import random
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_channelstub import apiproxy, apiproxy_errors, appengine, tokens
 from pytest_channelstub._values import shown
 from pytest_channelstub.channel_service_pb import ChannelServiceError
 from pytest_channelstub.clock import FakeClock
 from pytest_channelstub.connections import Connections
-from pytest_channelstub.dispatcher import Dispatcher, RequestInfo
+from pytest_channelstub.dispatcher import FORM, Dispatcher, RequestInfo
 from pytest_channelstub.process_clock import SystemClock
 from pytest_channelstub.timeline import Timeline
-from pytest_channelstub.tokens import InvalidTokenError, TokenTimedOutError
+from pytest_channelstub.tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 # A failure points at the line of the test, not at ours.
 __tracebackhide__ = True
 
-_FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
 _TIMER = "channel-disconnect"
 _ROOT = logging.getLogger()
 _DEBUG = logging.DEBUG
@@ -60,9 +60,9 @@ class ChannelService(apiproxy.APIProxyStub):
     ) -> None:
         super().__init__(service_name, request_data=request_data)
         self._log = log
-        # logging.debug is asked only where it would be heard: it is the usual case, and
+        # logging.debug is called only where it would be heard: it is the usual case, and
         # every call of the service comes by here.
-        self._always_log = log is not logging.debug
+        self._heard_at = _DEBUG if log is logging.debug else math.inf
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
         shared = isinstance(self.clock, SystemClock)
@@ -120,7 +120,7 @@ class ChannelService(apiproxy.APIProxyStub):
         now = self._time()
         if now >= self._agenda.next_due:
             self.clock.run_due(now)
-        token = tokens.read(address)
+        token = tokens.remembered[address] if type(address) is str else tokens.read(address)
         if token is None or token.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
             client_id, used, note = address, None, ""
         elif token.expires <= now:  # then it is taken for a client id, as by the SDK's stub
@@ -128,7 +128,7 @@ class ChannelService(apiproxy.APIProxyStub):
         else:
             client_id, used, note = token.client_id, address, ""
         sent = self._connections.send(now, client_id, used, message, note)
-        if self._always_log or _ROOT.level <= _DEBUG:
+        if _ROOT.level <= self._heard_at:
             told = "Sending message to" if sent else "SKIPPING message, not connected:"
             self._log("%s client id %s: %r", told, client_id, message)
 
@@ -140,42 +140,34 @@ class ChannelService(apiproxy.APIProxyStub):
 
     # Tokens.
 
-    def _client_id(self, token: object, now: float) -> str:
-        read = tokens.read(token)
-        if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
-            message = f"{shown(token)} is no channel token: pass what create_channel returned"
-            raise InvalidTokenError(message)
-        if read.expires <= now:
-            message = (
-                f"the token of client id {read.client_id!r} was valid until {read.expires}, "
-                f"and it is {now:.13g}: make another with create_channel"
-            )
-            raise TokenTimedOutError(message)
-        return read.client_id
-
-    def _client_id_or_none(self, token: object, now: float) -> str | None:
-        read = tokens.read(token)
+    def _client_id(self, token: object, now: float) -> str | None:
+        """The client id of a valid token; None for anything else."""
+        read = tokens.remembered[token] if type(token) is str else tokens.read(token)
         if read is None or read.expires <= now:
             return None
         return read.client_id if read.identifier == self.CHANNEL_TOKEN_IDENTIFIER else None
 
-    def _admitted(self, token: str, now: float) -> str:
-        """The client id of a valid token; one that is not valid goes on the record."""
+    def _refusal(self, token: object, now: float) -> Error:
+        """Why a token that is not valid is none."""
         read = tokens.read(token)
-        if (
-            read is not None
-            and read.expires > now
-            and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER
-        ):
-            return read.client_id
+        if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
+            message = f"{shown(token)} is no channel token: pass what create_channel returned"
+            return InvalidTokenError(message)
+        message = (
+            f"the token of client id {read.client_id!r} was valid until {read.expires}, "
+            f"and it is {now:.13g}: make another with create_channel"
+        )
+        return TokenTimedOutError(message)
+
+    def _reject(self, token: object, now: float) -> NoReturn:
+        """Refuse a token that somebody connects with, and put that on the record."""
+        read = tokens.read(token)
+        refusal = self._refusal(token, now)
+        outcome = "expired" if isinstance(refusal, TokenTimedOutError) else "invalid"
         client_id = None if read is None else read.client_id
-        outcome = "expired" if self._is_expired(read) else "invalid"
         text = str.__str__(token) if isinstance(token, str) else shown(token)
         self.timeline.record((now, "reject", client_id, text, None, outcome))
-        return self._client_id(token, now)  # raises
-
-    def _is_expired(self, read: tokens.Token | None) -> bool:
-        return read is not None and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER
+        raise refusal
 
     # Connections.
 
@@ -210,7 +202,7 @@ class ChannelService(apiproxy.APIProxyStub):
     def _time_out(self, client_id: str, due: float) -> None:
         note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
         self._connections.remove(due, client_id, "timeout", note)
-        if self._always_log or _ROOT.level <= _DEBUG:
+        if _ROOT.level <= self._heard_at:
             self._log("Channel of client id %s has timed out", client_id)
         self._post("disconnected", client_id, due)
 
@@ -254,13 +246,14 @@ class ChannelService(apiproxy.APIProxyStub):
 
     def _post(self, event: str, client_id: str, at: float | None = None) -> None:
         dispatcher = self._dispatcher()
-        if self._always_log or _ROOT.level <= _DEBUG:
+        if _ROOT.level <= self._heard_at:
             self._log("Telling the app that client id %s is %s", client_id, event)
-        request = ("POST", f"/_ah/channel/{event}/", [*_FORM], f"from={client_id}")
+        path = f"/_ah/channel/{event}/"
         if dispatcher is self._own:
-            dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP, at=at)
+            self._own.post_form(path, client_id, self.XMPP_PUBLIC_IP, at)
         else:
-            dispatcher.add_async_request(*request, self.XMPP_PUBLIC_IP)
+            body = f"from={client_id}"
+            dispatcher.add_async_request("POST", path, [*FORM], body, self.XMPP_PUBLIC_IP)
 
 
 class Hold:

@@ -25,7 +25,6 @@ __tracebackhide__ = True
 __all__ = ["ChannelServiceStub", "Error", "InvalidTokenError", "TokenTimedOutError"]
 
 _ROOT = logging.getLogger()
-_DEBUG = logging.DEBUG
 
 RESETS = ("queues", "all", "nothing")
 """What `ChannelServiceStub.reset` takes."""
@@ -104,7 +103,7 @@ class ChannelServiceStub(ChannelService):
 
     def client_id_from_token(self, token: str) -> str | None:
         """The client id of a valid token; None for anything else."""
-        client_id = self._client_id_or_none(token, self._touch())
+        client_id = self._client_id(token, self._touch())
         self._log("Token %s is of client id %s", token, client_id)
         return client_id
 
@@ -118,10 +117,12 @@ class ChannelServiceStub(ChannelService):
         now = self._time()
         if now >= self._agenda.next_due:
             now = self._touch()
-        client_id = self._client_id(token, now)
-        if self._always_log or _ROOT.level <= _DEBUG:
-            self._log("Token %s is valid for client id %s", token, client_id)
-        return client_id
+        read = tokens.remembered[token] if type(token) is str else tokens.read(token)
+        if not (read and read.expires > now and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER):
+            raise self._refusal(token, now)
+        if _ROOT.level <= self._heard_at:
+            self._log("Token %s is valid for client id %s", token, read.client_id)
+        return read.client_id
 
     def get_channel_messages(self, token: str) -> list[str] | None:
         """The pending messages: a live list, in which later messages and pops show.
@@ -129,13 +130,13 @@ class ChannelServiceStub(ChannelService):
         Returns:
             The list; None where the client is not connected, or the token not valid.
         """
-        client_id = self._client_id_or_none(token, self._touch())
+        client_id = self._client_id(token, self._touch())
         self._log("Received request for messages for channel %s", token)
         return None if client_id is None else self._connections.live(client_id)
 
     def has_channel_messages(self, token: str) -> bool:
         """Whether a message is pending; False where the token is not valid."""
-        client_id = self._client_id_or_none(token, self._touch())
+        client_id = self._client_id(token, self._touch())
         has_messages = client_id is not None and self._connections.waiting(client_id) > 0
         self._log("Checking for messages on channel %s: %s", token, has_messages)
         return has_messages
@@ -147,9 +148,10 @@ class ChannelServiceStub(ChannelService):
             The message; None where there is none, or the token is not valid.
         """
         now = self._touch()
-        client_id = self._client_id_or_none(token, now)
+        client_id = self._client_id(token, now)
         message = None if client_id is None else self._connections.pop(now, client_id, token, "pop")
-        self._log("Popping first message of channel %s: %r", token, message)
+        if _ROOT.level <= self._heard_at:
+            self._log("Popping first message of channel %s: %r", token, message)
         return message
 
     def clear_channel_messages(self, token: str) -> None:
@@ -158,7 +160,7 @@ class ChannelServiceStub(ChannelService):
         A list that `get_channel_messages` returned earlier is left as it was.
         """
         now = self._touch()
-        client_id = self._client_id_or_none(token, now)
+        client_id = self._client_id(token, now)
         lost = 0 if client_id is None else self._connections.clear(now, client_id, token)
         self._log("Clearing messages on channel %s: %d", token, lost)
 
@@ -193,7 +195,9 @@ class ChannelServiceStub(ChannelService):
             Exception: What the app's handler raises; the client is connected then.
         """
         now = self._touch()
-        client_id = self._admitted(token, now)
+        client_id = self._client_id(token, now)
+        if client_id is None:
+            self._reject(token, now)
         self._log("Connecting channel %s of client id %s", token, client_id)
         if self._enter(client_id, token, now):
             self.timeline.record((now, "refresh", client_id, token, None, ""))
@@ -246,12 +250,19 @@ class ChannelServiceStub(ChannelService):
             token: The token.
             reader: Who the timeline says has read the message.
         """
-        now = self._touch()
-        client_id = self._admitted(token, now)
-        if not self._enter(client_id, token, now):
+        now = self._time()
+        if now >= self._agenda.next_due:
+            now = self._touch()
+        client_id = self._client_id(token, now)
+        if client_id is None:
+            self._reject(token, now)
+        if client_id in self._connections.queues:
+            self._refresh(client_id, now)
+        else:
+            self._enter(client_id, token, now)
             now = self._time()  # the app's handler may have let time pass
         message = self._connections.pop(now, client_id, token, reader)
-        if self._always_log or _ROOT.level <= _DEBUG:
+        if _ROOT.level <= self._heard_at:
             self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         return message
 
@@ -331,7 +342,6 @@ class ChannelServiceStub(ChannelService):
         self._own.forget_requests()
         self._connections.forget()
         self._errors.clear()
-        self._error = None
         self.__dict__.pop("random", None)
         self.timeline.clear()
         self.clock.reset()

@@ -6,14 +6,14 @@ that follows the first dash, and the client id may itself hold dashes.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
 
 # A longer number is no second of any calendar, and Python may refuse to read one
 # of more than 640 digits (sys.int_info.str_digits_check_threshold).
 _MOST_EXPIRY_DIGITS = 640
-# Longer texts are read anew each time, so that what is remembered stays small.
+# Of so many texts it is remembered what they say; of longer ones it is not.
+_MOST_REMEMBERED = 1024
 _LONGEST_REMEMBERED = 1024
 
 
@@ -75,10 +75,10 @@ def read(text: object) -> Token | None:
         What the token says, or None if it is not one. Whether its time is over
         is for the caller to ask.
     """
-    if type(text) is str and len(text) <= _LONGEST_REMEMBERED:
-        return _remembered(text)
+    if type(text) is str:
+        return remembered[text]
     # A subclass may compare and hash as it likes: only its plain text is read.
-    return _parse(str.__str__(text)) if isinstance(text, str) else None
+    return remembered[str.__str__(text)] if isinstance(text, str) else None
 
 
 def _parse(text: str) -> Token | None:
@@ -96,8 +96,20 @@ def _parse(text: str) -> Token | None:
     return Token(identifier, int(expires), client_id) if genuine else None
 
 
-# Reading is pure, so remembering it changes nothing but its cost.
-_remembered = functools.lru_cache(maxsize=1024)(_parse)
+class _Remembered(dict[str, "Token | None"]):
+    """What texts say, read when first asked for; reading is pure, so this only saves time."""
+
+    def __missing__(self, text: str) -> Token | None:
+        token = _parse(text)
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[text] = token
+        return token
+
+
+remembered = _Remembered()
+"""`read` for who has made sure of a plain `str`, at the price of a look into a dict."""
 
 
 def _digest(signed: str) -> str:
