@@ -33,6 +33,7 @@ class Connections:
         # half of what a `with` statement does.
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._record = timeline.record
+        timeline.live_lists = self.live_lists
         self._append, self._watchers, self._wake = timeline.recording()
 
     def client_ids(self) -> tuple[str, ...]:
@@ -125,6 +126,15 @@ class Connections:
         with self._lock:
             queue = self.queues.get(client_id)
             return None if queue is None else queue.live()
+
+    def live_lists(self) -> dict[str, tuple[str, ...]]:
+        """What is in the lists that `live` has handed out, by client id."""
+        with self._lock:
+            return {
+                client_id: tuple(queue.messages)
+                for client_id, queue in self.queues.items()
+                if isinstance(queue.messages, list)
+            }
 
     def waiting(self, client_id: str) -> int:
         """How many messages wait for a client; 0 if not connected."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import rendering
 from pytest_channelstub.page_layout import APP_X, ROW, half_width
+from pytest_channelstub.replay import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +152,8 @@ def _fate(chart: Layout, row: Row) -> str:
     if fate is None:
         return ""
     if fate.index is None:
-        return "\nstill waiting at the end"
+        pending = fate.kind == PENDING
+        return "\nstill waiting at the end" if pending else "\ntaken out of the list by hand"
     at = rendering.since(chart.story.events[fate.index].at, chart.start)
     return f"\n{'read' if fate.kind == 'read' else 'lost unread: ' + fate.kind} at {at}"
 

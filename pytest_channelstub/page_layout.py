@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import rendering, tokens
-from pytest_channelstub.replay import ENDS, replay
+from pytest_channelstub.replay import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,15 +151,15 @@ def half_width(depth: int) -> float:
     return 3.5 + 2.0 * min(depth, _DEEPEST)
 
 
-def layout(events: Sequence[Event], start: float, first: int = 0) -> Layout:
+def layout(story: Story, start: float, first: int = 0) -> Layout:
     """Lay a timeline out.
 
     Args:
-        events: All events of the stub.
+        story: The stub's timeline, replayed.
         start: What times are relative to, in seconds since the epoch.
         first: Index of the first event to draw; what was before is carried in.
     """
-    story = replay(events)
+    events = story.events
     drawn = [i for i in range(first, len(events)) if not _is_idle_request(events[i])]
     rows, breaks, bottom = _rows(events, drawn)
     lanes, lane_width = _lanes(story, drawn)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import rendering, tokens
-from pytest_channelstub.replay import Story, replay
+from pytest_channelstub.replay import TAKEN, Story, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -32,6 +32,7 @@ _ADVICE = {
     "expired token": "Send to the client id {name}, or to a token that is still valid.",
     "read": _SENT_HOLDS,
     "clear": _SENT_HOLDS,
+    TAKEN: _SENT_HOLDS,
     "reset": "A stub that outlives a test is reset between tests: @pytest.mark.channel_reset.",
 }
 
@@ -61,7 +62,7 @@ class Reasons:
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.story: Story = replay(timeline)
+        self.story: Story = replay(timeline, timeline.live_lists())
         self.start = timeline.start
 
     def at(self, index: int) -> str:
@@ -84,6 +85,8 @@ class Reasons:
         if self.story.events[index].kind == "drop":
             return f"sent at {self.at(index)} and dropped: {self.why_dropped(index)}"
         fate = self.story.fates[index]
+        if fate.kind == TAKEN:
+            return f"sent at {self.at(index)} and taken out of the list of get_channel_messages"
         if fate.index is None:
             return f"sent at {self.at(index)}, and still pending"
         event = self.story.events[fate.index]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_channelstub.timeline import Event
 
@@ -15,6 +15,8 @@ ENDS = ("timeout", "close", "disconnect")
 """The kinds of event that end a connection, and its queue with it."""
 
 PENDING = "pending"
+TAKEN = "taken"
+_NONE: Mapping[str, Sequence[object]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Fate:
     """What became of a message that reached a queue.
 
     Attributes:
-        kind: `pending`, `read`, `clear`, `reset`, or one of `ENDS`.
-        index: The event that did it; None while pending.
+        kind: `pending`, `taken`, `read`, `clear`, `reset`, or one of `ENDS`.
+        index: The event that did it; None while pending, or where none tells of it.
     """
 
     kind: str = PENDING
@@ -72,13 +74,21 @@ class Story:
         return next((one for one in begun if one.first > after), None)
 
 
-def replay(events: Iterable[Event]) -> Story:
-    """Tell a timeline again."""
+def replay(events: Iterable[Event], lists: Mapping[str, Sequence[object]] = _NONE) -> Story:
+    """Tell a timeline again.
+
+    Args:
+        events: What happened.
+        lists: What is in the lists that `get_channel_messages` has handed out, by client
+            id: a test takes messages out of them without an event.
+    """
     story = Story(tuple(events))
     for index, event in enumerate(story.events):
         step = _STEPS.get(event.kind)
         if step is not None:
             step(story, index, event)
+    for client_id, messages in lists.items():
+        _take_out(story, client_id, messages)
     return story
 
 
@@ -128,6 +138,20 @@ def _reset(story: Story, index: int, event: Event) -> None:
         for sent in queue:
             story.fates[sent] = Fate(event.kind, index)
         queue.clear()
+
+
+def _take_out(story: Story, client_id: str, messages: Sequence[object]) -> None:
+    left = Counter(message for message in messages if isinstance(message, str))
+    pending: deque[int] = deque()
+    # Where messages are alike, the first were taken, as a poll would have.
+    for index in reversed(story.queues.get(client_id, ())):
+        message = story.events[index].message or ""
+        left[message] -= 1
+        if left[message] < 0:
+            story.fates[index] = Fate(TAKEN)
+        else:
+            pending.appendleft(index)
+    story.queues[client_id] = pending
 
 
 _STEPS: dict[str, Callable[[Story, int, Event], None]] = {

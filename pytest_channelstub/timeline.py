@@ -49,10 +49,13 @@ class Timeline(Sequence[Event]):
 
     Attributes:
         expected: Indexes of the messages that an assertion has named.
+        live_lists: Gives what is in the lists that `get_channel_messages` has handed out,
+            by client id: what a test takes out of them itself is no event.
     """
 
     def __init__(self, start: float | None = None) -> None:
         self._start = start
+        self.live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict
         self.expected: set[int] = set()
         self._rows: list[Row] = []
         self._watchers: dict[str | None, list[threading.Event]] = {}

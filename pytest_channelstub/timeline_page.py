@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pytest_channelstub import page_drawing, rendering
 from pytest_channelstub.page_layout import layout
+from pytest_channelstub.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,7 +105,10 @@ def page(
     nodeid: str, outcome: str, timelines: Sequence[tuple[Timeline, int]], failure: str = ""
 ) -> str:
     """A test's page as HTML."""
-    charts = [layout(timeline[:], timeline.start, first) for timeline, first in timelines]
+    charts = [
+        layout(replay(timeline, timeline.live_lists()), timeline.start, first)
+        for timeline, first in timelines
+    ]
     many = len(charts) > 1
     sections = [
         _section(chart, timeline[first:], number if many else 0)

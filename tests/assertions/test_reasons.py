@@ -99,6 +99,18 @@ def test_a_message_read_after_another_was_taken_out_of_the_live_list(channel_stu
     )
 
 
+def test_a_message_that_was_taken_out_of_the_live_list(channel_stub, channel_client):
+    alice = channel_client("alice")
+    for message in ("hi", "ho", "hi"):
+        channel.send_message("alice", message)
+    channel_stub.get_channel_messages(alice.token).pop(0)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hi", "hi", "ho") == (
+        "sent at +0.0 s and taken out of the list of get_channel_messages. "
+        "assert_sent(stub, 'alice', ...) holds for messages that are no longer pending, too."
+    )
+
+
 def test_a_message_dropped_after_a_close(channel_stub, channel_clock, channel_client):
     channel_client("alice").close()
     channel_clock.advance(1)

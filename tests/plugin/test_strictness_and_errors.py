@@ -67,6 +67,29 @@ def test_only_a_test_that_passed_fails_by_strictness_and_once(pytester):
     )
 
 
+def test_what_a_test_takes_out_of_the_live_list_is_not_left_behind(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.channel_stub(strict="unread")
+        def test_it(channel_stub, channel_client):
+            alice = channel_client("alice")
+            channel.send_message("alice", "one")
+            channel.send_message("alice", "two")
+            live = channel_stub.get_channel_messages(alice.token)
+            assert live.pop(0) == "one"
+            live.append({"of": "its own"})
+        """
+    )
+
+    result = pytester.runpytest_inprocess()
+
+    result.stdout.fnmatch_lines(["*left a message behind*", "  'two' to alice, sent at *"])
+    result.stdout.no_fnmatch_line("  'one' to alice*")
+
+
 def test_a_stub_that_outlives_the_test_counts_this_tests_messages_alone(pytester):
     pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_reset = nothing\n")
     pytester.makepyfile(

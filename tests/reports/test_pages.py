@@ -24,6 +24,7 @@ from pytest_channelstub import (
 )
 from pytest_channelstub.dispatcher import ChannelAppWarning
 from pytest_channelstub.page_layout import layout
+from pytest_channelstub.replay import replay
 from pytest_channelstub.timeline import Timeline
 from pytest_channelstub.waiting import KINDS
 
@@ -225,13 +226,16 @@ def test_an_event_that_is_pointed_at_tells_what_came_of_it():
         clock.advance(2)
         stub.connect_channel(token)
         channel.send_message("alice", "three")
+        channel.send_message("alice", "four")
+        stub.get_channel_messages(token).remove("three")
         page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
     titles = [title for kind, title, _ in drawn(page) if kind in ("poll", "send")]
     assert titles == [
         "3 times, from here on: +0.0 s  poll  alice",
         "+0.0 s  send  alice  'one'\nread at +1.0 s",
         "+1.0 s  send  alice  'two'\nlost unread: timeout at +3.0 s",
-        "+3.0 s  send  alice  'three'\nstill waiting at the end",
+        "+3.0 s  send  alice  'three'\ntaken out of the list by hand",
+        "+3.0 s  send  alice  'four'\nstill waiting at the end",
     ]
 
 
@@ -282,7 +286,7 @@ def test_idle_time_is_left_out_with_a_mark():
         channel.send_message("alice", "two")
         clock.move_to(clock.start)
         channel.send_message("alice", "three")
-    chart = layout(stub.timeline[:], stub.timeline.start)
+    chart = layout(replay(stub.timeline), stub.timeline.start)
     assert [one.seconds for one in chart.breaks] == [7200, -7200]
     assert [row.y for row in chart.rows] == sorted(row.y for row in chart.rows)
     html = timeline_page.page("t.py::test", "passed", [(stub.timeline, 0)])
@@ -297,7 +301,7 @@ def test_a_token_ends_where_its_time_is_over_and_a_band_where_its_connection_is(
         clock.advance(minutes=5)
         channel.send_message("alice", "late")
         channel.create_channel("alice")
-    chart = layout(stub.timeline[:], stub.timeline.start)
+    chart = layout(replay(stub.timeline), stub.timeline.start)
     lane = chart.lanes["alice"]
     at = {row.event.kind: row.y for row in chart.rows}
     ended, open_ended = lane.tokens
@@ -316,7 +320,7 @@ def test_what_was_before_the_test_is_carried_in():
         channel.send_message("alice", "before")
         first = len(stub.timeline)
         channel.send_message("alice", "after")
-    chart = layout(stub.timeline[:], stub.timeline.start, first)
+    chart = layout(replay(stub.timeline), stub.timeline.start, first)
     assert [row.event.message for row in chart.rows] == ["after"]
     [band] = chart.lanes["alice"].bands
     assert band.steps[0][0] == 0
@@ -347,7 +351,7 @@ def test_polls_that_find_nothing_share_a_row():
         for _ in range(100):
             stub.connect_and_pop_first_message(token)
             clock.advance(0.1)
-    chart = layout(stub.timeline[:], stub.timeline.start)
+    chart = layout(replay(stub.timeline), stub.timeline.start)
     assert [(row.event.kind, row.count) for row in chart.rows][:3] == [
         ("create", 1),
         ("connect", 1),
@@ -364,7 +368,7 @@ def test_no_two_lanes_or_rows_touch(clients, events):
             channel.send_message(f"client-{number % clients}", json.dumps({"n": number}))
             clock.advance(0.25 * (number % 3))
             number += 1
-    chart = layout(stub.timeline[:], stub.timeline.start)
+    chart = layout(replay(stub.timeline), stub.timeline.start)
     xs = [lane.x for lane in chart.lanes.values()]
     ys = [row.y for row in chart.rows]
     assert len(xs) == clients
