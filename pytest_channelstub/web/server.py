@@ -185,10 +185,6 @@ class _Server(ThreadedWSGIServer):
             with self._lock:
                 del self._open[threading.current_thread()]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note an error that is not the app's: a connection that brought garbage."""
-        _log.debug("the connection from %s failed", client_address, exc_info=True)
-
     def finish(self) -> int:
         """Let the answers under way come to their end, and cut off all that does not.
 
@@ -232,6 +228,10 @@ class _Handler(WSGIRequestHandler):
         finally:
             self.server.answering.discard(thread)
 
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log an answer; Werkzeug's own way reads the target as a URL, and fails if it is none."""
+        self.log("info", "%r %s", self.requestline, code)
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         """Log for who turns the level down to DEBUG."""
         _log.debug(message, *args)
@@ -270,8 +270,8 @@ class _Recorder:
 def _listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would share a port that is taken
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Elsewhere than on POSIX it would share a port that is taken.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listening.bind((HOST, port))
         listening.listen(_BACKLOG)
     except OSError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.client
+import logging
+import select
 import socket
 import threading
 import time
@@ -42,6 +44,12 @@ def get(server, path, timeout=10):
 
 def dev(server, command, token, more=""):
     return get(server, f"/_ah/channel/dev?command={command}&channel={token}{more}")
+
+
+def exchange(server, request):
+    with connect(server) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def connect(server):
@@ -120,6 +128,24 @@ def test_an_apps_own_connection_error_is_a_500_too(stub):
     with ChannelServer(stub, broken) as server:
         assert get(server, "/")[0] == 500
         assert [str(error) for error in server.take_errors()] == ["the database"]
+
+
+def test_a_browser_that_left_is_no_fault_of_an_app_that_writes_to_it(stub, capfd):
+    answering, entered = [], threading.Event()
+
+    def writing(environ, _start_response):
+        answering.append(threading.current_thread())
+        entered.set()
+        select.select([environ["werkzeug.socket"]], [], [], 10)  # until the browser leaves
+        raise BrokenPipeError("nobody reads")
+
+    with ChannelServer(stub, writing) as server:
+        with connect(server) as browser:
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert entered.wait(5)
+        answering[0].join(5)
+        assert server.errors == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_handler_that_fails_when_a_client_connects_is_a_500_and_is_kept(stub):
@@ -254,6 +280,24 @@ def test_it_goes_on_serving_after_garbage(server, garbage, capfd):
     server.stop()
     assert server.errors == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_target_that_is_no_url_is_refused(server):
+    answer = exchange(server, b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad request target\r\n")
+
+
+def test_a_target_with_a_port_that_cannot_be_is_answered_in_full(server, capfd):
+    answer = exchange(server, b"GET http://x:99999/path HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"/path" in answer
+    assert capfd.readouterr() == ("", "")
+
+
+def test_requests_are_logged_for_who_debugs_and_control_characters_are_shown(server, caplog):
+    with caplog.at_level(logging.DEBUG, "pytest_channelstub.web.server"):
+        exchange(server, b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert r"'GET /\x1b[31m HTTP/1.1' 200" in caplog.messages
 
 
 def test_it_serves_beside_200_idle_connections(server):
