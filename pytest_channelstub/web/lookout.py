@@ -46,13 +46,13 @@ class Lookout:
 
     @contextlib.contextmanager
     def watching(
-        self, connection: socket.socket | None, ended: Callable[[], object]
+        self, connection: socket.socket | None, look: Callable[[], object]
     ) -> Iterator[None]:
-        """Have `ended` called if a connection ends within the `with`.
+        """Have `look` called, once, if a connection ends or brings more within the `with`.
 
         Args:
             connection: The connection; None where the server does not show it.
-            ended: Called from the lookout's thread.
+            look: Called from the lookout's thread; `has_ended` tells which of both it was.
         """
         if connection is None:
             yield
@@ -60,7 +60,7 @@ class Lookout:
         # A duplicate is ours to close: its number cannot become another connection's
         # while the selector still knows it.
         copy = connection.dup()
-        self._order(lambda selector: selector.register(copy, selectors.EVENT_READ, ended))
+        self._order(lambda selector: selector.register(copy, selectors.EVENT_READ, look))
         try:
             yield
         finally:
@@ -93,10 +93,14 @@ class Lookout:
             self._orders.append(order)
             if self._ring():
                 return
-            self._bell, ear = socket.socketpair()
-            self._bell.setblocking(False)
+            bell, ear = socket.socketpair()
+            bell.setblocking(False)
+            self._bell = bell
             self._thread = threading.Thread(
-                target=self._run, args=(ear, self._thread), name="channelstub-lookout", daemon=True
+                target=self._run,
+                args=(bell, ear, self._thread),
+                name="channelstub-lookout",
+                daemon=True,
             )
             self._thread.start()
 
@@ -108,26 +112,30 @@ class Lookout:
             self._bell.send(b"!")
         return True
 
-    def _run(self, ear: socket.socket, before: threading.Thread | None) -> None:
+    def _run(
+        self, bell: socket.socket, ear: socket.socket, before: threading.Thread | None
+    ) -> None:
         if before is not None:  # it has hung up and is ending: who waits for us waits for it too
             before.join()
-        try:
-            self._watch(ear)
-        finally:
-            # Also where what was called has failed: the next order then finds no thread.
-            with self._lock:
-                if self._thread is threading.current_thread():
-                    self._hang_up()
+        with bell, ear:
+            try:
+                self._watch(ear)
+            except BaseException:
+                with self._lock:
+                    self._bell = None  # what was called has failed: the next order finds no thread
+                raise
 
     def _watch(self, ear: socket.socket) -> None:
-        with ear, selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector:
             selector.register(ear, selectors.EVENT_READ)
             while self._obey(selector):
                 for key, _ in selector.select(self._patience()):
                     if key.fileobj is ear:
                         ear.recv(4096)
                     else:
-                        _look_at(selector, key)
+                        # Once is enough: one that has more to say would be readable for ever.
+                        selector.unregister(key.fileobj)
+                        key.data()
                 self._call_due()
 
     def _obey(self, selector: selectors.BaseSelector) -> bool:
@@ -138,13 +146,8 @@ class Lookout:
             self._orders.clear()
             busy = bool(self._due) or len(selector.get_map()) > 1
             if not busy:
-                self._hang_up()
+                self._bell = None
             return busy
-
-    def _hang_up(self) -> None:
-        if self._bell is not None:
-            self._bell.close()
-        self._bell = None
 
     def _patience(self) -> float | None:
         with self._lock:
@@ -162,15 +165,6 @@ class Lookout:
 
 def _look_again(_selector: selectors.BaseSelector) -> None:
     """Nothing to do: the order itself has woken the thread."""
-
-
-def _look_at(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-    connection = key.fileobj
-    assert isinstance(connection, socket.socket)  # noqa: S101 (what `watching` registered)
-    # One look is enough: a connection that has more to say would be readable for ever.
-    selector.unregister(connection)
-    if has_ended(connection):
-        key.data()
 
 
 def _let_go(selector: selectors.BaseSelector, connection: socket.socket) -> None:

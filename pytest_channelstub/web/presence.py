@@ -50,9 +50,6 @@ class Presence:
     @contextlib.contextmanager
     def asking(self, page: Page, token: str) -> Iterator[None]:
         """Hold a page's client while the page has a request under way."""
-        if not page.client_id:  # its token is none, and is refused soon
-            yield
-            return
         with self._counted(page), self._stub.hold(page.client_id, token):
             self._forget(page)
             yield

@@ -6,12 +6,12 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
 from pytest_channelstub import ChannelServiceStub, FakeClock, channel
-from pytest_channelstub.web import ChannelMiddleware
-from pytest_channelstub.web.lookout import Lookout
+from pytest_channelstub.web import ChannelMiddleware, lookout, presence
 
 DEV = "/_ah/channel/dev"
 LONG = 30
@@ -67,6 +67,24 @@ def test_a_message_for_another_client_does_not_end_the_wait(held, stub, alice):
     channel.send_message("alice", "yours")
     assert answer.result(5) == ("200 OK", "yours")
     assert stub.pending("bob") == ("hello",)
+
+
+def test_a_poll_goes_on_waiting_where_another_reader_was_faster(held, stub, alice, monkeypatch):
+    look = stub.pending
+
+    def look_and_lose(client_id):
+        found = look(client_id)
+        if found == ("first",):
+            stub.pop_first_message(alice)
+        return found
+
+    monkeypatch.setattr(stub, "pending", look_and_lose)
+    answer = held(alice)
+    channel.send_message("alice", "first")
+    stub.wait_for("poll", count=2)
+    assert not answer.done()
+    channel.send_message("alice", "second")
+    assert answer.result(5) == ("200 OK", "second")
 
 
 @pytest.mark.parametrize("end", ["disconnect", "disconnect_channel_event"])
@@ -190,6 +208,38 @@ def test_a_poll_that_arrives_after_its_page_left_connects_nobody(middleware, stu
     assert not stub.is_connected("alice")
 
 
+def test_only_the_pages_that_left_last_are_remembered(middleware, stub, alice, monkeypatch):
+    monkeypatch.setattr(presence, "_MOST_REMEMBERED", 2)
+    for page in (1, 2, 3):
+        ask(middleware, f"command=disconnect&channel={alice}&page={page}")
+    for page, connects in ((3, False), (2, False), (1, True)):
+        assert poll(middleware, alice, wait=0, more=f"&page={page}") == ("200 OK", "")
+        assert stub.is_connected("alice") is connects
+
+
+def test_a_page_is_there_until_the_last_of_its_polls_has_ended(held, middleware, stub, alice):
+    polls = [held(alice, more="&page=1") for _ in range(2)]
+    channel.send_message("alice", "one")
+    [first], [second] = futures.wait(polls, 5, futures.FIRST_COMPLETED)
+    assert first.result() == ("200 OK", "one")
+    ask(middleware, f"command=disconnect&channel={alice}&page=2")
+    assert stub.is_connected("alice")
+    channel.send_message("alice", "two")
+    assert second.result(5) == ("200 OK", "two")
+
+
+def test_a_page_whose_polls_overlapped_is_let_go_as_any_other(held, middleware, stub, alice):
+    polls = [held(alice, more="&page=p&again=30") for _ in range(2)]
+    for message in ("one", "two", "three"):
+        channel.send_message("alice", message)
+    assert {answer.result(5)[1] for answer in polls} == {"one", "two"}
+    stub.clock.advance(60)
+    assert stub.is_connected("alice")
+    assert poll(middleware, alice, more="&page=p") == ("200 OK", "three")
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
 def test_a_fifth_poll_of_one_browser_is_not_held(held, middleware, alice):
     cookie = {"HTTP_COOKIE": "a=b; channelstub-browser=0123abcd"}
     four = [held(channel.create_channel(f"client {number}"), **cookie) for number in range(4)]
@@ -200,16 +250,39 @@ def test_a_fifth_poll_of_one_browser_is_not_held(held, middleware, alice):
     assert [answer.result(5) for answer in four] == [("200 OK", "")] * 4
 
 
-def test_a_connection_that_ends_lets_its_client_go_and_takes_no_message(held, stub, alice):
+@pytest.mark.parametrize("unread", [b"", b"a connection that is closed on this is reset"])
+def test_a_connection_that_ends_lets_its_client_go_and_takes_no_message(held, stub, alice, unread):
     ours, browser = socket.socketpair()
     with ours:
         answer = held(alice, more="&page=p&again=30", **{"werkzeug.socket": ours})
+        ours.sendall(unread)
         browser.close()
         assert answer.result(5) == ("200 OK", "")
     channel.send_message("alice", "for the next page")
     assert stub.pending("alice") == ("for the next page",)
     stub.clock.advance(2)
     assert not stub.is_connected("alice")
+
+
+def test_a_connection_is_watched_also_where_every_read_may_wait(held, alice, monkeypatch):
+    monkeypatch.setattr(lookout, "_DONT_WAIT", 0)  # as on Windows
+    ours, browser = socket.socketpair()
+    with ours:
+        answer = held(alice, **{"werkzeug.socket": ours})
+        channel.send_message("alice", "hello")
+        assert answer.result(5) == ("200 OK", "hello")
+        answer = held(alice, **{"werkzeug.socket": ours})
+        browser.close()
+        assert answer.result(5) == ("200 OK", "")
+
+
+def test_a_browser_that_sends_more_while_it_waits_is_not_gone(held, alice):
+    ours, browser = socket.socketpair()
+    with ours, browser:
+        answer = held(alice, **{"werkzeug.socket": ours})
+        browser.sendall(b"GET /next HTTP/1.1")
+        channel.send_message("alice", "hello")
+        assert answer.result(5) == ("200 OK", "hello")
 
 
 def test_no_message_is_taken_for_a_connection_that_has_ended(middleware, stub, alice):
@@ -311,9 +384,24 @@ def test_a_handler_that_fails_as_a_poll_begins_leaves_nobody_held():
 def test_a_lookout_goes_on_after_an_action_that_failed(monkeypatch):
     failed, done = threading.Event(), threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _args: failed.set())
-    lookout = Lookout()
-    lookout.call_later(0, lambda: 1 / 0)
+    watch = lookout.Lookout()
+    watch.call_later(0, lambda: 1 / 0)
     assert failed.wait(5)
-    lookout.call_later(0, done.set)
+    watch.call_later(0, done.set)
     assert done.wait(5)
-    lookout.stop(5)
+    watch.stop(5)
+
+
+def test_a_connection_that_brings_more_is_looked_at_once_and_not_for_ever():
+    looks, looked = [], threading.Event()
+    watch = lookout.Lookout()
+    ours, browser = socket.socketpair()
+    with ours, browser, watch.watching(ours, lambda: looks.append(looked.set())):
+        browser.sendall(b"more")
+        assert looked.wait(5)
+        for _ in range(2):
+            done = threading.Event()
+            watch.call_later(0, done.set)
+            assert done.wait(5)
+    watch.stop(5)
+    assert len(looks) == 1
