@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pytest_channelstub
+import pytest_channelstub.web
 
 PACKAGE = Path(pytest_channelstub.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -86,3 +87,9 @@ def test_every_public_name_can_be_listed_and_no_other_is_there():
     assert {*pytest_channelstub.__all__} <= {*dir(pytest_channelstub)}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = pytest_channelstub.nothing
+
+
+def test_a_name_that_is_not_there_is_told_with_the_package_it_was_asked_of():
+    expected = r"^module 'pytest_channelstub\.web' has no attribute 'ChannelServers'$"
+    with pytest.raises(AttributeError, match=expected):
+        _ = pytest_channelstub.web.ChannelServers
