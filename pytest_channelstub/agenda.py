@@ -57,8 +57,6 @@ class Agenda:
         self.next_due = math.inf
         self._heap: list[_Entry] = []
         self._lock = threading.Lock()
-        # `take` comes by at everything that falls due, and these cost half of what a `with` does.
-        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._order = itertools.count()
         self._cancelled = 0
 
@@ -87,7 +85,8 @@ class Agenda:
             timer.when = when
             return
         with self._lock:
-            self._push(when)
+            if timer.queued is not None:
+                self._push(when)
 
     def cancel(self, timer: Timer) -> None:
         """Take a timer away; nothing happens if it has fired."""
@@ -105,8 +104,7 @@ class Agenda:
         Returns:
             The instant at which it was due, and the timer; None if there is none.
         """
-        self._acquire()
-        try:
+        with self._lock:
             while self._heap and self._heap[0][0] <= until:
                 entry = heapq.heappop(self._heap)
                 due, _, timer = entry
@@ -114,14 +112,15 @@ class Agenda:
                 if timer.queued is not entry or when is None:
                     self._cancelled = max(0, self._cancelled - 1)
                 elif when is not entry:
-                    self._push(when)
+                    # Not through _push: it may have been put off further this very moment.
+                    timer.queued = when
+                    heapq.heappush(self._heap, when)
                 else:
                     timer.when = timer.queued = None
+                    self._note_next()
                     return due, timer
-            return None
-        finally:
             self._note_next()
-            self._release()
+            return None
 
     def __len__(self) -> int:
         """How many timers are still to come."""

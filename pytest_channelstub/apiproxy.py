@@ -231,7 +231,7 @@ class APIProxyStub:
         self.CheckRequest(service, call, request)
         if self._errors or self.failing:
             self._fail_as_set(call, request)
-        method = getattr(self, _NAMES[call], None)
+        method = getattr(self, _NAMES[call] if type(call) is str else "_Dynamic_" + call, None)
         if method is None:
             known = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
             message = (
@@ -273,7 +273,7 @@ class APIProxyStub:
             self._errors[None] = (error, error_rate)
 
     def _fail_as_set(self, call: str, request: Any) -> None:
-        set_for_all = (self._errors[key] for key in (call, None) if key in self._errors)
+        set_for_all = (rule for rule in map(self._errors.get, (call, None)) if rule)
         beside = ((rule.error, rule.rate) for rule in self.failing if rule.call in (None, call))
         for error, rate in itertools.chain(set_for_all, beside):
             if rate >= 1 or self.random.random() < rate:

@@ -32,7 +32,8 @@ _ALIASES = {
     f"{_CHANNEL}.channel_service_stub": "stub",
 }
 _PARENTS = ("google", "google.appengine", "google.appengine.api")
-_MAP = "google.appengine.api.apiproxy_stub_map"
+MAP = "google.appengine.api.apiproxy_stub_map"
+"""The module whose map the SDK's calls go through."""
 _REQUEST_INFO = "google.appengine.api.request_info"
 _TESTBED = "google.appengine.ext.testbed"
 _ERRORS = "google.appengine.runtime.apiproxy_errors"
@@ -145,7 +146,7 @@ def proxy_map() -> Any | None:
     where a testbed has switched the service off (the map then refuses it in the SDK's
     own words), and where `MakeSyncCall` is replaced.
     """
-    module: Any = sys.modules.get(_MAP)
+    module: Any = sys.modules.get(MAP)
     if module is None or _state.mode == "never":
         return None
     current = getattr(module, "apiproxy", None)
@@ -389,6 +390,6 @@ def _registering(original: Callable[..., object]) -> Callable[..., object]:
     return _register_stub
 
 
-_AFTER_IMPORT: dict[str, Callable[[Any], None]] = {_MAP: _patch_map, _TESTBED: _patch_testbed}
+_AFTER_IMPORT: dict[str, Callable[[Any], None]] = {MAP: _patch_map, _TESTBED: _patch_testbed}
 _FINDER = _Finder()
 _WATCHER = _Watcher()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pytest_channelstub import apiproxy, apiproxy_errors, appengine
@@ -144,7 +145,9 @@ def _ToChannelError(error: Any) -> Exception:
 
 
 def _call(proxy: Any, call: str, request: Any, response: Any) -> None:
-    proxy = proxy or appengine.proxy_map() or apiproxy.in_force()
+    if proxy is None and appengine.MAP in sys.modules:
+        proxy = appengine.proxy_map()
+    proxy = proxy or apiproxy.in_force()
     if proxy is None:
         message = (
             'No api proxy found for service "channel": no stub is in force. Request the '

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from typing import TYPE_CHECKING
 
 from pytest_channelstub.queues import MessageQueue
@@ -28,12 +28,10 @@ class Connections:
     def __init__(self, timeline: Timeline) -> None:
         self.queues: dict[str, MessageQueue] = {}
         self.holds: dict[str, list[int]] = {}
-        self._lock = threading.Lock()
-        # Sending, reading and timing out are what happens most, and these two calls cost
-        # half of what a `with` statement does.
-        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._lock = timeline.changing
         self._record = timeline.record
-        timeline.live_lists = self.live_lists
+        # Of the queues alone: a method of ours would make a circle of the two.
+        timeline.live_lists = functools.partial(_live_lists, self.queues)
         self._append, self._watchers, self._wake = timeline.recording()
 
     def client_ids(self) -> tuple[str, ...]:
@@ -52,18 +50,14 @@ class Connections:
 
     def remove(self, now: float, client_id: str, kind: str, note: str = "") -> None:
         """Disconnect a client, connected or not, and drop its queue."""
-        self._acquire()
-        try:
+        with self._lock:
             queue = self.queues.pop(client_id, None)
             told = "was not connected" if queue is None else f"{len(queue.messages)} unread"
             self._record((now, kind, client_id, None, None, note + told))
-        finally:
-            self._release()
 
     def send(self, now: float, client_id: str, token: str | None, message: str, note: str) -> bool:
         """Queue a message; False if it is dropped, as the client is not connected."""
-        self._acquire()
-        try:
+        with self._lock:
             queue = self.queues.get(client_id)
             if queue is None:
                 self._record((now, "drop", client_id, token, message, note))
@@ -73,13 +67,10 @@ class Connections:
             if self._watchers:
                 self._wake(client_id)
             return True
-        finally:
-            self._release()
 
     def pop(self, now: float, client_id: str, token: str, reader: str) -> str | None:
         """Take the first message; None where there is none."""
-        self._acquire()
-        try:
+        with self._lock:
             queue = self.queues.get(client_id)
             message = queue.take() if queue is not None and queue.messages else None
             if message is not None:
@@ -89,8 +80,6 @@ class Connections:
             if self._watchers:
                 self._wake(client_id)
             return message
-        finally:
-            self._release()
 
     def clear(self, now: float, client_id: str, token: str) -> int:
         """Drop what waits for a client; it stays connected.
@@ -127,15 +116,6 @@ class Connections:
             queue = self.queues.get(client_id)
             return None if queue is None else queue.live()
 
-    def live_lists(self) -> dict[str, tuple[str, ...]]:
-        """What is in the lists that `live` has handed out, by client id."""
-        with self._lock:
-            return {
-                client_id: tuple(queue.messages)
-                for client_id, queue in self.queues.items()
-                if isinstance(queue.messages, list)
-            }
-
     def waiting(self, client_id: str) -> int:
         """How many messages wait for a client; 0 if not connected."""
         with self._lock:
@@ -166,3 +146,12 @@ class Connections:
             return now
         with self._lock:
             return max(now, *self.holds.get(client_id, (now,)))
+
+
+def _live_lists(queues: dict[str, MessageQueue]) -> dict[str, tuple[str, ...]]:
+    """What is in the lists that `live` has handed out; the lock is held."""
+    return {
+        client_id: tuple(queue.messages)
+        for client_id, queue in queues.items()
+        if isinstance(queue.messages, list)
+    }

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 # A failure points at the line of the test, not at ours.
 __tracebackhide__ = True
 
-FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
-"""The headers of a form."""
-
-_Asked = tuple[str, str, tuple[tuple[str, str], ...], str, str, float]
-
 _FIRST_ERROR_STATUS = 400
 
 
@@ -59,7 +54,9 @@ class _Entry:
 
     __slots__ = ("asked", "outcome", "status")
 
-    def __init__(self, asked: _Asked) -> None:
+    def __init__(
+        self, asked: tuple[str, str, tuple[tuple[str, str], ...], str, str, float]
+    ) -> None:
         self.asked = asked
         self.status: int | None = None
         self.outcome = "no app"
@@ -88,8 +85,6 @@ class Dispatcher:
         self._timers: dict[str, list[Timer]] = {}
         self._entries: list[_Entry] = []
         self._lock = threading.Lock()
-        # Cheaper than a `with`, as the agenda's.
-        self._acquire, self._release = self._lock.acquire, self._lock.release
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -124,13 +119,15 @@ class Dispatcher:
         for timer in timers:
             self._agenda.cancel(timer)
 
-    def add_async_request(
+    def add_async_request(  # noqa: PLR0913 (the SDK's signature)
         self,
         method: str,
         relative_url: str,
         headers: Sequence[tuple[str, str]],
         body: str,
         source_ip: str,
+        *,
+        at: float | None = None,
     ) -> None:
         """Note a request and make it to the app, before anything else happens.
 
@@ -140,24 +137,18 @@ class Dispatcher:
             headers: Names and values.
             body: The form, not escaped.
             source_ip: The address it comes from.
+            at: When it is made, in seconds since the epoch; now by default.
 
         Raises:
             Exception: Whatever the app raises.
         """
-        asked = (method, relative_url, tuple(headers), body, source_ip, self._clock.time())
-        self._request(asked, body.partition("=")[2])
-
-    def post_form(self, path: str, client_id: str, source_ip: str, at: float | None = None) -> None:
-        """As `add_async_request`, of what the service tells about a client.
-
-        Args:
-            path: The path.
-            client_id: The client.
-            source_ip: The address it comes from.
-            at: When it is made, in seconds since the epoch; now by default.
-        """
         at = self._clock.time() if at is None else at
-        self._request(("POST", path, FORM, f"from={client_id}", source_ip, at), client_id)
+        entry = _Entry((method, relative_url, tuple(headers), body, source_ip, at))
+        self._entries.append(entry)
+        client_id = body.partition("=")[2]
+        self._timeline.record((at, "request", client_id, None, relative_url, entry))
+        if self.app is not None:
+            self._deliver(self.app, entry, client_id)
 
     def cancel_all(self) -> None:
         """Take away every event."""
@@ -171,22 +162,13 @@ class Dispatcher:
         """Start a new list of requests."""
         self._entries.clear()
 
-    def _request(self, asked: _Asked, client_id: str) -> None:
-        entry = _Entry(asked)
-        self._entries.append(entry)
-        self._timeline.record((asked[5], "request", client_id, None, asked[1], entry))
-        if self.app is not None:
-            self._deliver(self.app, entry, client_id)
-
     def _fire(self, event_id: str, runnable: Callable[..., object], due: float) -> None:
-        self._acquire()
-        try:
-            timers = self._timers.pop(event_id, ())
-            still = [timer for timer in timers if timer.queued is not None]
+        with self._lock:
+            still = [timer for timer in self._timers.get(event_id, ()) if timer.queued]
             if still:
                 self._timers[event_id] = still
-        finally:
-            self._release()
+            else:
+                self._timers.pop(event_id, None)
         runnable(due)
 
     def _deliver(self, app: Callable[..., Any], entry: _Entry, client_id: str) -> None:

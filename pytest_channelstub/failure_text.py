@@ -28,7 +28,7 @@ def miss(
     expected: object,
     *,
     prefer: Sequence[int] = (),
-    skip: Collection[int] = (),
+    skip: Collection[int | None] = (),
 ) -> list[str]:
     """The message that comes closest: the client's own first, then those of others."""
     index = _nearest_index(reasons, to, expected, prefer, skip)
@@ -47,7 +47,7 @@ def miss(
 
 
 def _nearest_index(
-    reasons: Reasons, to: str, expected: object, prefer: Sequence[int], skip: Collection[int]
+    reasons: Reasons, to: str, expected: object, prefer: Sequence[int], skip: Collection[int | None]
 ) -> int | None:
     events = reasons.story.events
     own = [index for index in prefer or reasons.messages(to) if index not in skip]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import failure_text, rendering, tokens
@@ -20,17 +21,15 @@ def queued(
     """Why `assert_queued` does not hold."""
     reasons = Reasons(stub.timeline)
     client_id = client_id_of(to)
-    # The last that were sent are those that are pending.
-    sent = reasons.messages(client_id, ("send",))[-len(pending) :] if pending else ()
+    sent = _events_of(reasons, client_id, pending)
     used = _paired(expected, pending)
     unmet = [value for value, index in zip(expected, used, strict=True) if index is None]
     extra = [index for index in range(len(pending)) if index not in used]
     if unmet:
         skip = {sent[index] for index in used if index is not None}
         reason = reasons.why_absent(to, lambda one: may_match(unmet[0], one), skip=skip)
-        miss = failure_text.miss(
-            reasons, to, unmet[0], prefer=[sent[index] for index in extra], skip=skip
-        )
+        prefer = [event for event in map(sent.__getitem__, extra) if event is not None]
+        miss = failure_text.miss(reasons, to, unmet[0], prefer=prefer, skip=skip)
     else:
         reason = _why_surplus(reasons, client_id, [sent[index] for index in extra])
         miss = []
@@ -227,13 +226,24 @@ def _paired(expected: Sequence[object], pending: Sequence[str]) -> list[int | No
     return taken
 
 
-def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int]) -> Reason:
+def _events_of(reasons: Reasons, client_id: str, pending: Sequence[object]) -> list[int | None]:
+    """The event that sent each pending message; None for what a test put there itself."""
+    alike: dict[str, deque[int]] = defaultdict(deque)
+    for index in reasons.story.queues.get(client_id, ()):
+        alike[str.__str__(reasons.story.events[index].message or "")].append(index)
+    known = (
+        alike.get(str.__str__(message)) if isinstance(message, str) else None for message in pending
+    )
+    return [indexes.popleft() if indexes else None for indexes in known]
+
+
+def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int | None]) -> Reason:
     if not extra:
         return Reason("the same messages in another order: they wait in the order they were sent")
-    name = repr(client_id)
+    name, first = repr(client_id), extra[0]
+    fate = "put into the list by hand" if first is None else reasons.fate(first)
     return Reason(
-        f"{rendering.plural(len(extra), 'message')} more than expected, "
-        f"the first {reasons.fate(extra[0])}",
+        f"{rendering.plural(len(extra), 'message')} more than expected, the first {fate}",
         f"Name them all, or read them first; assert_sent(stub, {name}, ...) asks for one alone.",
     )
 

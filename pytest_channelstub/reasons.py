@@ -62,7 +62,7 @@ class Reasons:
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.story: Story = replay(timeline, timeline.live_lists())
+        self.story: Story = replay(*timeline.snapshot())
         self.start = timeline.start
 
     def at(self, index: int) -> str:
@@ -174,7 +174,7 @@ class Reasons:
 
     # One message that was expected, and is not there.
 
-    def why_absent(self, to: str, match: Match, *, skip: Collection[int] = ()) -> Reason:
+    def why_absent(self, to: str, match: Match, *, skip: Collection[int | None] = ()) -> Reason:
         """Why a message that matches is not to be had.
 
         Args:

@@ -141,11 +141,11 @@ def _reset(story: Story, index: int, event: Event) -> None:
 
 
 def _take_out(story: Story, client_id: str, messages: Sequence[object]) -> None:
-    left = Counter(message for message in messages if isinstance(message, str))
+    left = Counter(str.__str__(one) for one in messages if isinstance(one, str))
     pending: deque[int] = deque()
     # Where messages are alike, the first were taken, as a poll would have.
     for index in reversed(story.queues.get(client_id, ())):
-        message = story.events[index].message or ""
+        message = str.__str__(story.events[index].message or "")
         left[message] -= 1
         if left[message] < 0:
             story.fates[index] = Fate(TAKEN)

@@ -15,7 +15,7 @@ from pytest_channelstub._values import shown
 from pytest_channelstub.channel_service_pb import ChannelServiceError
 from pytest_channelstub.clock import FakeClock
 from pytest_channelstub.connections import Connections
-from pytest_channelstub.dispatcher import FORM, Dispatcher, RequestInfo
+from pytest_channelstub.dispatcher import Dispatcher, RequestInfo
 from pytest_channelstub.process_clock import SystemClock
 from pytest_channelstub.timeline import Timeline
 from pytest_channelstub.tokens import Error, InvalidTokenError, TokenTimedOutError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # A failure points at the line of the test, not at ours.
 __tracebackhide__ = True
 
+_FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
 _TIMER = "channel-disconnect"
 _ROOT = logging.getLogger()
 _DEBUG = logging.DEBUG
@@ -162,12 +163,12 @@ class ChannelService(apiproxy.APIProxyStub):
     def _reject(self, token: object, now: float) -> NoReturn:
         """Refuse a token that somebody connects with, and put that on the record."""
         read = tokens.read(token)
-        refusal = self._refusal(token, now)
-        outcome = "expired" if isinstance(refusal, TokenTimedOutError) else "invalid"
+        known = read is not None and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER
+        outcome = "expired" if known else "invalid"
         client_id = None if read is None else read.client_id
         text = str.__str__(token) if isinstance(token, str) else shown(token)
         self.timeline.record((now, "reject", client_id, text, None, outcome))
-        raise refusal
+        raise self._refusal(token, now)
 
     # Connections.
 
@@ -248,12 +249,11 @@ class ChannelService(apiproxy.APIProxyStub):
         dispatcher = self._dispatcher()
         if _ROOT.level <= self._heard_at:
             self._log("Telling the app that client id %s is %s", client_id, event)
-        path = f"/_ah/channel/{event}/"
+        path, body, source_ip = f"/_ah/channel/{event}/", f"from={client_id}", self.XMPP_PUBLIC_IP
         if dispatcher is self._own:
-            self._own.post_form(path, client_id, self.XMPP_PUBLIC_IP, at)
+            dispatcher.add_async_request("POST", path, _FORM, body, source_ip, at=at)
         else:
-            body = f"from={client_id}"
-            dispatcher.add_async_request("POST", path, [*FORM], body, self.XMPP_PUBLIC_IP)
+            dispatcher.add_async_request("POST", path, [*_FORM], body, source_ip)
 
 
 class Hold:

@@ -49,12 +49,14 @@ class Timeline(Sequence[Event]):
 
     Attributes:
         expected: Indexes of the messages that an assertion has named.
+        changing: Held by who changes a queue and records that.
         live_lists: Gives what is in the lists that `get_channel_messages` has handed out,
             by client id: what a test takes out of them itself is no event.
     """
 
     def __init__(self, start: float | None = None) -> None:
         self._start = start
+        self.changing = threading.Lock()
         self.live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict
         self.expected: set[int] = set()
         self._rows: list[Row] = []
@@ -111,6 +113,12 @@ class Timeline(Sequence[Event]):
             for row in self._rows.copy()
             if (client_id is None or row[2] == client_id) and (kind is None or row[1] == kind)
         )
+
+    def snapshot(self) -> tuple[tuple[Event, ...], Mapping[str, Sequence[object]]]:
+        """The events, and what was in the `live_lists` at the same moment."""
+        with self.changing:
+            rows, lists = self._rows.copy(), self.live_lists()
+        return tuple(map(_event, rows)), lists
 
     def record(self, row: Row) -> None:
         """Add an event, and wake who waits for it."""

@@ -106,8 +106,7 @@ def page(
 ) -> str:
     """A test's page as HTML."""
     charts = [
-        layout(replay(timeline, timeline.live_lists()), timeline.start, first)
-        for timeline, first in timelines
+        layout(replay(*timeline.snapshot()), timeline.start, first) for timeline, first in timelines
     ]
     many = len(charts) > 1
     sections = [

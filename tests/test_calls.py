@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import pickle
 import threading
 
@@ -214,6 +215,39 @@ def test_a_stub_of_ones_own_takes_the_id_of_the_request():
 
     assert (counter.count, counter.asked_by) == (1, "seven")
     assert counter.random.random() != Counter().random.random()
+
+
+def test_a_stub_of_ones_own_may_have_any_number_of_calls():
+    answered = []
+    counter = Counter()
+    for number in range(100):
+        setattr(
+            counter, f"_Dynamic_Call{number}", lambda *_, number=number: answered.append(number)
+        )
+
+    for _ in range(2):
+        for number in range(100):
+            counter.MakeSyncCall("counter", f"Call{number}", VoidProto(), VoidProto())
+
+    assert answered == [*range(100)] * 2
+
+
+def test_a_call_may_be_named_by_any_kind_of_text(stub):
+    class Call(str, enum.Enum):
+        SEND = "SendChannelMessage"
+
+    class Other(str):
+        __slots__ = ()
+
+        def __format__(self, how):
+            return "CreateChannel"
+
+    for call in (Call.SEND, Other("SendChannelMessage"), "SendChannelMessage"):
+        stub.MakeSyncCall("channel", call, SendMessageRequest("alice", "hello"), VoidProto())
+
+    assert [event.kind for event in stub.timeline] == ["drop"] * 3
+    with pytest.raises(TypeError):
+        stub.MakeSyncCall("channel", None, VoidProto(), VoidProto())
 
 
 def test_a_synchronized_method_runs_in_one_thread_at_a_time():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 import time
@@ -190,6 +191,33 @@ def test_cancelled_timers_are_swept_out(clock):
     assert len(clock.agenda._heap) < 200
     assert timers[0].due is None
     assert timers[-1].due == 1000
+
+
+class Interrupting:
+    """A lock before which something else happens, as in another thread."""
+
+    def __init__(self, lock, action):
+        self.lock, self.action = lock, action
+
+    def __enter__(self):
+        action, self.action = self.action, lambda: None
+        action()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_a_timer_that_is_cancelled_while_it_is_put_forward_stays_cancelled(clock):
+    fired, (timer,) = schedule_notes(clock, 7200)
+    agenda = clock.agenda
+    other = copy.copy(agenda)
+    agenda._lock = Interrupting(agenda._lock, lambda: other.cancel(timer))
+
+    agenda.postpone(timer, 2)
+    clock.advance(10)
+
+    assert (fired, timer.due) == ([], None)
 
 
 def test_a_timer_is_moved_later_and_earlier(clock):

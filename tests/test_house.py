@@ -73,6 +73,19 @@ def test_functions_are_short():
     assert {name: length for name, length in lengths.items() if length >= 50} == {}
 
 
+def test_locks_are_taken_by_with_alone():
+    # An interrupt between acquire() and try: would leave the lock held, and the end of the
+    # test waiting for it; `with` has no such gap.
+    assert [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("acquire", "release")
+        and "lock" in ast.unparse(node.value)
+    ] == []
+
+
 def test_every_public_name_has_a_docstring_with_an_example():
     missing = [
         name

@@ -40,3 +40,18 @@ def test_a_stub_is_whole_where_no_pytest_runs():
     """
 
     assert printed_by(code) == "hello False\n"
+
+
+def test_what_a_stub_has_recorded_goes_with_it_and_waits_for_no_collector():
+    code = """if True:
+        import gc, weakref
+        from pytest_channelstub import ChannelServiceStub, FakeClock
+
+        gc.disable()
+        stub = ChannelServiceStub(time_func=FakeClock().time)
+        timeline = weakref.ref(stub.timeline)
+        del stub
+        print(timeline())
+    """
+
+    assert printed_by(code) == "None\n"

@@ -421,10 +421,12 @@ def test_every_call_is_logged_where_a_log_is_given():
         channel.send_message("alice", "early")
         stub.connect_and_pop_first_message(token)
         channel.send_message("alice", "hello")
+        stub.pop_first_message(token)
         clock.advance(2)
 
     assert [line.split(" ")[0] for line in told] == [
-        "Creating", "Token", "SKIPPING", "Telling", "Polling", "Sending", "Channel", "Telling",
+        "Creating", "Token", "SKIPPING", "Telling", "Polling", "Sending", "Popping", "Channel",
+        "Telling",
     ]  # fmt: skip
 
 
@@ -503,6 +505,30 @@ def test_own_events_of_a_dispatcher_can_be_moved_and_taken_away(stub):
     stub.clock.advance(5)
 
     assert fired == [2.0, 3.0]
+
+
+def test_a_dispatcher_takes_requests_as_the_sdks_own_dispatchers_do(stub):
+    stub.clock.advance(1.5)
+
+    stub.request_data.get_dispatcher().add_async_request(
+        "POST", "/_ah/channel/connected/", [("X-Header", "a value")], "from=alice", "0.1.0.10"
+    )
+
+    (request,) = stub.requests
+    assert request.headers == (("X-Header", "a value"),)
+    assert (request.body, request.at) == ("from=alice", stub.clock.time())
+    assert stub.timeline.of("alice")[-1].kind == "request"
+
+
+def test_the_requests_of_the_stubs_own_dispatcher_can_be_watched(stub, monkeypatch):
+    seen = []
+    dispatcher = stub.request_data.get_dispatcher()
+    monkeypatch.setattr(dispatcher, "add_async_request", lambda *told, **_: seen.append(told[1]))
+
+    stub.connect_channel(channel.create_channel("alice"))
+    stub.clock.advance(2)
+
+    assert seen == ["/_ah/channel/connected/", "/_ah/channel/disconnected/"]
 
 
 # The timeline.

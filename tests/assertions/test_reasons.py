@@ -18,6 +18,7 @@ from pytest_channelstub import (
     assert_token_valid,
     channel,
 )
+from pytest_channelstub.channel_service_pb import SendMessageRequest, VoidProto
 
 
 def reason_of(assertion, *arguments, **keywords):
@@ -108,6 +109,42 @@ def test_a_message_that_was_taken_out_of_the_live_list(channel_stub, channel_cli
     assert reason_of(assert_queued, channel_stub, "alice", "hi", "hi", "ho") == (
         "sent at +0.0 s and taken out of the list of get_channel_messages. "
         "assert_sent(stub, 'alice', ...) holds for messages that are no longer pending, too."
+    )
+
+
+class WithoutHash(str):
+    __slots__ = ()
+    __hash__ = None
+
+    def __eq__(self, other):
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("kind", [str, WithoutHash])
+def test_a_message_between_others_that_was_taken_out_of_the_live_list(
+    kind, channel_stub, channel_client
+):
+    alice = channel_client("alice")
+    for message in "abc":
+        request = SendMessageRequest("alice", kind(message))
+        channel_stub.MakeSyncCall("channel", "SendChannelMessage", request, VoidProto())
+    channel_stub.get_channel_messages(alice.token).pop(1)
+
+    assert reason_of(assert_queued, channel_stub, "alice", "a", "b", "c").startswith(
+        "sent at +0.0 s and taken out of the list of get_channel_messages."
+    )
+
+
+def test_a_message_that_the_test_itself_put_into_the_live_list(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "hello")
+    channel_stub.get_channel_messages(alice.token).append("by hand")
+
+    assert reason_of(assert_queued, channel_stub, "alice", "hello").startswith(
+        "1 message more than expected, the first put into the list by hand."
+    )
+    assert reason_of(assert_queued, channel_stub, "alice", "hello", "another").startswith(
+        "never sent like this"
     )
 
 
