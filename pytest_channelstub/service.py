@@ -60,9 +60,9 @@ class ChannelService(apiproxy.APIProxyStub):
         request_data: Any = None,
     ) -> None:
         super().__init__(service_name, request_data=request_data)
-        self._log = log
-        # logging.debug is called only where it would be heard: it is the usual case, and
-        # every call of the service comes by here.
+        # logging.debug itself would give a root logger without handlers one; and it is
+        # called only where it would be heard, as every call of the service comes by here.
+        self._log = _ROOT.debug if log is logging.debug else log
         self._heard_at = _DEBUG if log is logging.debug else math.inf
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
@@ -148,15 +148,25 @@ class ChannelService(apiproxy.APIProxyStub):
             return None
         return read.client_id if read.identifier == self.CHANNEL_TOKEN_IDENTIFIER else None
 
+    def _named(self, address: str) -> str:
+        """The client id that a test means by a client id, or by a token of it."""
+        if address in self._connections.queues:
+            return address
+        read = tokens.read(address)
+        return address if read is None else read.client_id
+
     def _refusal(self, token: object, now: float) -> Error:
         """Why a token that is not valid is none."""
         read = tokens.read(token)
         if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
             message = f"{shown(token)} is no channel token: pass what create_channel returned"
             return InvalidTokenError(message)
+        from pytest_channelstub import rendering  # noqa: PLC0415 (few tokens are refused)
+
         message = (
-            f"the token of client id {read.client_id!r} was valid until {read.expires}, "
-            f"and it is {now:.13g}: make another with create_channel"
+            f"the token of client id {read.client_id!r} ended {rendering.span(now - read.expires)} "
+            f"ago, at {rendering.since(read.expires, self.timeline.start)}: make another with "
+            "create_channel"
         )
         return TokenTimedOutError(message)
 

@@ -224,24 +224,28 @@ class ChannelServiceStub(ChannelService):
         return self._connections.client_ids()
 
     def is_connected(self, client_id: str) -> bool:
-        """Whether a client is connected now."""
+        """Whether a client, named by its client id or a token of it, is connected now."""
         self._touch()
-        return client_id in self._connections.queues
+        return self._named(client_id) in self._connections.queues
 
     def pending(self, client_id: str) -> tuple[str, ...] | None:
-        """The messages that wait for a client, as they are now; None if not connected."""
+        """The messages that wait for a client, as they are now; None if not connected.
+
+        Args:
+            client_id: The client id, or a token of it.
+        """
         self._touch()
-        return self._connections.pending(client_id)
+        return self._connections.pending(self._named(client_id))
 
     def disconnect(self, client_id: str, kind: str = "close") -> None:
         """Disconnect a client and tell the app.
 
         Args:
-            client_id: The client.
+            client_id: The client id, or a token of it.
             kind: What the timeline calls it: `close` for a page that says goodbye,
                 `disconnect` for a disconnect by hand.
         """
-        self._leave(client_id, kind)
+        self._leave(self._named(plain_client_id(client_id)), kind)
 
     def read_message(self, token: str, reader: str = "client") -> str | None:
         """Poll as `connect_and_pop_first_message` does.

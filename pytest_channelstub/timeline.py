@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import overload
 
+KINDS = (
+    "create", "connect", "refresh", "poll", "send", "drop", "read", "clear", "close",
+    "disconnect", "timeout", "request", "error", "reject", "reset",
+)  # fmt: skip
+"""The kinds of event that a timeline holds."""
+
 Row = tuple[float, str, str | None, str | None, str | None, object]
 """An event as it is kept: time, kind, client id, token, message, and what came of it."""
 
@@ -107,12 +113,18 @@ class Timeline(Sequence[Event]):
         Args:
             client_id: Whose; None for everybody's.
             kind: Which; None for every kind.
+
+        Raises:
+            ValueError: There is no such kind, or a kind was passed as a client id that
+                nobody has: nothing would ever be found.
         """
-        return tuple(
-            _event(row)
-            for row in self._rows.copy()
-            if (client_id is None or row[2] == client_id) and (kind is None or row[1] == kind)
-        )
+        if kind is not None:
+            check_kind(kind)
+        rows = [row for row in self._rows.copy() if client_id is None or row[2] == client_id]
+        if not rows and client_id in KINDS:
+            message = f"{client_id!r} is a kind of event and no client id: pass kind={client_id!r}"
+            raise ValueError(message)
+        return tuple(_event(row) for row in rows if kind is None or row[1] == kind)
 
     def snapshot(self) -> tuple[tuple[Event, ...], Mapping[str, Sequence[object]]]:
         """The events, and what was in the `live_lists` at the same moment."""
@@ -175,6 +187,17 @@ class Timeline(Sequence[Event]):
             if client_id is not None:
                 for flag in self._watchers.get(client_id, ()):
                     flag.set()
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of event.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if kind not in KINDS:
+        message = f"there is no event of kind {kind!r}: pass one of {', '.join(KINDS)}"
+        raise ValueError(message)
 
 
 def _event(row: Row) -> Event:

@@ -7,16 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import rendering
+from pytest_channelstub.timeline import check_kind
 
 if TYPE_CHECKING:
     from pytest_channelstub.stub import ChannelServiceStub
     from pytest_channelstub.timeline import Event
-
-KINDS = (
-    "create", "connect", "refresh", "poll", "send", "drop", "read", "clear", "close",
-    "disconnect", "timeout", "request", "error", "reject", "reset",
-)  # fmt: skip
-"""The kinds of event that a timeline holds."""
 
 _MOST_SHOWN = 50
 
@@ -52,7 +47,10 @@ def wait_for(
         ValueError: There is no such kind of event, or `count` is below 1.
     """
     __tracebackhide__ = True
-    _check(kind, count)
+    check_kind(kind)
+    if count < 1:
+        message = f"count is {count}: pass how many such events to wait for, at least 1"
+        raise ValueError(message)
     until = monotonic() + timeout
     with stub.timeline.watch(client_id) as flag:
         while True:
@@ -62,15 +60,6 @@ def wait_for(
                 return found[count - 1]
             if not flag.wait(max(0.0, until - monotonic())) and monotonic() >= until:
                 raise AssertionError(_missed(stub, kind, client_id, timeout, count))
-
-
-def _check(kind: str, count: int) -> None:
-    if kind not in KINDS:
-        message = f"there is no event of kind {kind!r}: wait for one of {', '.join(KINDS)}"
-        raise ValueError(message)
-    if count < 1:
-        message = f"count is {count}: pass how many such events to wait for, at least 1"
-        raise ValueError(message)
 
 
 def _missed(

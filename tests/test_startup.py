@@ -55,3 +55,16 @@ def test_what_a_stub_has_recorded_goes_with_it_and_waits_for_no_collector():
     """
 
     assert printed_by(code) == "None\n"
+
+
+def test_a_stub_leaves_the_logging_of_a_program_as_it_is():
+    code = """if True:
+        import logging
+        from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+
+        with ChannelServiceStub(time_func=FakeClock().time) as stub:
+            stub.connect_channel(channel.create_channel("alice"))
+        print(logging.getLogger().handlers)
+    """
+
+    assert printed_by(code) == "[]\n"

@@ -157,12 +157,16 @@ def test_a_client_id_that_utf8_cannot_hold_reaches_the_app_all_the_same(stub, ap
     assert repr(stub.timeline[:])
 
 
-def test_an_expired_token_says_when_it_ended_to_the_second(stub):
-    token = channel.create_channel("alice")
-    stub.clock.move_to(1_577_836_800.5)
+def test_an_expired_token_says_when_it_ended_and_how_long_ago(stub):
+    token = channel.create_channel("alice", duration_minutes=1)
+    stub.clock.advance(minutes=2, seconds=0.5)
 
-    with pytest.raises(TokenTimedOutError, match=r"until 7201, and it is 1577836800\.5: make"):
+    with pytest.raises(TokenTimedOutError) as caught:
         stub.connect_channel(token)
+    assert str(caught.value) == (
+        "the token of client id 'alice' ended 59.5 s ago, at +1 min 1 s: "
+        "make another with create_channel"
+    )
 
 
 # The app's handler.
@@ -245,6 +249,30 @@ def test_a_page_that_the_app_refused_to_hear_of_is_kept_alive_no_longer(stub, ap
     app.do = lambda: None
     stub.clock.advance(2)
     assert not stub.is_connected("alice"), kept
+
+
+def test_a_client_may_be_named_by_a_token_of_it(stub):
+    token = channel.create_channel("alice", duration_minutes=1)
+    stub.connect_channel(channel.create_channel("alice"))
+    channel.send_message("alice", "hello")
+    with stub.hold("alice", channel.create_channel("alice")):
+        stub.clock.advance(minutes=5)
+
+    assert stub.is_connected(token)
+    assert stub.pending(token) == ("hello",)
+
+    stub.disconnect(token)
+
+    assert not stub.is_connected("alice")
+    assert stub.requests[-1].body == "from=alice"
+
+
+def test_a_client_whose_id_reads_like_a_token_is_that_client(stub):
+    odd = channel.create_channel("alice")
+    stub.connect_channel(channel.create_channel(odd))
+
+    assert stub.is_connected(odd)
+    assert not stub.is_connected("alice")
 
 
 # Holds.
@@ -580,3 +608,19 @@ def test_calls_fail_again_and_again_without_keeping_what_was(stub):
         depths.append(len(caught.traceback))
 
     assert len({*depths}) == 1
+
+
+@pytest.mark.parametrize("wrong", ["dropped", "connected", ""])
+def test_a_kind_that_no_event_has_is_refused(stub, wrong):
+    with pytest.raises(ValueError, match=f"no event of kind '{wrong}': pass one of create, "):
+        stub.timeline.of(kind=wrong)
+
+
+def test_a_kind_that_is_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(stub):
+    channel.send_message("alice", "hello")
+    with pytest.raises(ValueError, match=r"no client id: pass kind='drop'"):
+        stub.timeline.of("drop")
+
+    channel.create_channel("drop")
+
+    assert [event.kind for event in stub.timeline.of("drop")] == ["create"]

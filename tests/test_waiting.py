@@ -59,7 +59,7 @@ def test_the_timeout_is_real_while_freezegun_holds_the_time(channel_stub):
 
 @pytest.mark.parametrize("kind", ["connected", "", "message"])
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(channel_stub, kind):
-    with pytest.raises(ValueError, match=r"wait for one of create, connect, refresh"):
+    with pytest.raises(ValueError, match=r"pass one of create, connect, refresh"):
         channel_stub.wait_for(kind)
 
 

@@ -25,8 +25,7 @@ from pytest_channelstub import (
 from pytest_channelstub.dispatcher import ChannelAppWarning
 from pytest_channelstub.page_layout import layout
 from pytest_channelstub.replay import replay
-from pytest_channelstub.timeline import Timeline
-from pytest_channelstub.waiting import KINDS
+from pytest_channelstub.timeline import KINDS, Timeline
 
 SUITE = """
 import pytest
