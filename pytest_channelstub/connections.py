@@ -22,12 +22,12 @@ class Connections:
 
     Attributes:
         queues: Of the connected clients, in the order in which they connected.
-        holds: Of the clients that are held, until when.
+        holds: Of the clients that are held, by hold, until when.
     """
 
     def __init__(self, timeline: Timeline) -> None:
         self.queues: dict[str, MessageQueue] = {}
-        self.holds: dict[str, list[int]] = {}
+        self.holds: dict[str, dict[object, int]] = {}
         self._lock = timeline.changing
         self._record = timeline.record
         # Of the queues alone: a method of ours would make a circle of the two.
@@ -106,9 +106,10 @@ class Connections:
                 self._record((now, "reset", None, None, None, f"queues, {lost} lost"))
 
     def forget(self) -> None:
-        """As new: nobody is connected, and nothing is told."""
+        """As new: nobody is connected or held, and nothing is told."""
         with self._lock:
             self.queues.clear()
+            self.holds.clear()
 
     def live(self, client_id: str) -> list[str] | None:
         """The very list of a client's messages; None if not connected."""
@@ -128,24 +129,32 @@ class Connections:
             queue = self.queues.get(client_id)
             return None if queue is None else tuple(queue.messages)
 
-    def hold(self, client_id: str, expires: int) -> None:
-        """Count a client as alive until second `expires`, or until `release`."""
-        with self._lock:
-            self.holds.setdefault(client_id, []).append(expires)
+    def hold(self, client_id: str, expires: int) -> object:
+        """Count a client as alive until second `expires`, or until `release`.
 
-    def release(self, client_id: str, expires: int) -> None:
-        """End a hold."""
+        Returns:
+            What `release` knows the hold by.
+        """
+        hold = object()
         with self._lock:
-            self.holds[client_id].remove(expires)
-            if not self.holds[client_id]:
+            self.holds.setdefault(client_id, {})[hold] = expires
+        return hold
+
+    def release(self, client_id: str, hold: object) -> bool:
+        """End a hold; False if it was forgotten already."""
+        with self._lock:
+            held = self.holds.get(client_id, {})
+            found = held.pop(hold, None) is not None
+            if found and not held:
                 del self.holds[client_id]
+            return found
 
     def alive_until(self, client_id: str, now: float) -> float:
         """The last instant at which a client counts as alive, if nothing else happens."""
         if not self.holds:
             return now
         with self._lock:
-            return max(now, *self.holds.get(client_id, (now,)))
+            return max((now, *self.holds.get(client_id, {}).values()))
 
 
 def _live_lists(queues: dict[str, MessageQueue]) -> dict[str, tuple[str, ...]]:

@@ -217,19 +217,20 @@ class ChannelService(apiproxy.APIProxyStub):
             self._log("Channel of client id %s has timed out", client_id)
         self._post("disconnected", client_id, due)
 
-    def _begin_hold(self, client_id: str, expires: int) -> None:
-        self._connections.hold(client_id, expires)
+    def _begin_hold(self, client_id: str, expires: int) -> object:
+        hold = self._connections.hold(client_id, expires)
         try:
             self._refresh(client_id, self._touch())
         except BaseException:
-            self._end_hold(client_id, expires)
+            self._end_hold(client_id, expires, hold)
             raise
+        return hold
 
-    def _end_hold(self, client_id: str, expires: int) -> None:
-        self._connections.release(client_id, expires)
+    def _end_hold(self, client_id: str, expires: int, hold: object) -> None:
+        found = self._connections.release(client_id, hold)
         now = self._time()
         # The two seconds from the token's end run already; another page may have put them off.
-        if now < expires:
+        if found and now < expires:
             self._refresh(client_id, now)
 
     # Timers and requests.
@@ -282,12 +283,13 @@ class Hold:
     def __init__(self, service: ChannelService, client_id: str, expires: int) -> None:
         self._service = service
         self._held = client_id, expires
+        self._hold: object = None
 
     def __enter__(self) -> None:
-        self._service._begin_hold(*self._held)  # noqa: SLF001 (its own)
+        self._hold = self._service._begin_hold(*self._held)  # noqa: SLF001 (its own)
 
     def __exit__(self, *_: object) -> None:
-        self._service._end_hold(*self._held)  # noqa: SLF001 (its own)
+        self._service._end_hold(*self._held, self._hold)  # noqa: SLF001 (its own)
 
 
 def plain_client_id(client_id: object) -> str:

@@ -341,6 +341,17 @@ def test_of_two_holds_the_other_goes_on_when_one_ends(stub):
     assert not stub.is_connected("alice")
 
 
+def test_a_hold_ends_with_a_reset_of_everything(stub):
+    with stub.hold("alice", channel.create_channel("alice")):
+        stub.reset("all")
+        token = channel.create_channel("alice")
+        stub.connect_channel(token)
+        stub.clock.advance(1)
+    stub.clock.advance(1)
+
+    assert not stub.is_connected("alice")
+
+
 # Pages.
 
 
