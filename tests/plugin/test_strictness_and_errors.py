@@ -110,6 +110,7 @@ def test_a_stub_that_outlives_the_test_counts_this_tests_messages_alone(pytester
 
 
 def test_strictness_reaches_unittest_and_async_tests(pytester):
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(
         """
         import unittest
