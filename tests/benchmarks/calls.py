@@ -1,6 +1,6 @@
 """What a call costs.
 
-pip install '.[bench]' && pytest tests/benchmarks/calls.py tests/benchmarks/runs.py
+pip install '.[test,bench]' && pytest -p no:randomly tests/benchmarks/calls.py
 """
 
 from __future__ import annotations

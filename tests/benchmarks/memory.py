@@ -1,6 +1,6 @@
 """What 20,000 tests leave behind in one process.
 
-python tests/benchmarks/memory.py
+pip install . && python tests/benchmarks/memory.py
 
 pytest itself keeps a report of every test, and a note of each fixture that rests on a wider
 one, as channel_stub does on channel_app: a suite of tests that take such a fixture, which

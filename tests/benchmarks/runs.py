@@ -1,5 +1,7 @@
 """What the plugin costs a run of pytest: its start, and each test.
 
+pip install '.[test,bench]' && pytest -p no:randomly tests/benchmarks/runs.py
+
 Measured as processor time, the least of several runs that take turns: the wall of a busy
 machine says little.
 """

@@ -1,6 +1,6 @@
 """What recording and reading a timeline cost: run it with Python, it needs no pytest.
 
-python tests/benchmarks/timeline.py
+pip install . && python tests/benchmarks/timeline.py
 """
 
 from __future__ import annotations

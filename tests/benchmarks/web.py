@@ -1,6 +1,6 @@
 """What the web part costs: run as a script, from the repository's root.
 
-    python tests/benchmarks/web.py [latency] [polls] [starts]
+    pip install '.[test]' && python tests/benchmarks/web.py [latency] [polls] [starts]
 
 `latency`: from send_message to onmessage in Chromium, over 200 messages; and a burst of 200.
 `polls`: 200 clients that hold polls on a live server, 10 messages each.
