@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import statistics
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest_channelstub.web
 
 PACKAGE = Path(pytest_channelstub.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 NAMES = {
     ".".join(("pytest_channelstub", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
         ".__init__"
@@ -50,7 +52,33 @@ def functions_of(path):
             yield node.name, node.end_lineno - first.lineno + 1
 
 
-def test_imports_go_one_way():
+def rooms():
+    """The table of rooms: the files that each row names, top to bottom; a folder is its files."""
+    rows = re.findall(r"^\| (`.+?`) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    for row in rows:
+        yield [file for name in re.findall(r"`(.+?)`", row) for file in files_of(PACKAGE / name)]
+
+
+def files_of(path):
+    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+
+
+def test_every_module_has_one_room():
+    assert sorted(file for row in rooms() for file in row) == MODULES
+
+
+def test_a_module_imports_only_from_its_own_room_or_those_below():
+    room_of = {file: number for number, row in enumerate(rooms()) for file in row}
+    upward = [
+        f"{name} imports {imported}"
+        for name in NAMES
+        for imported in imports_of(name)
+        if room_of[NAMES[imported]] < room_of[NAMES[name]]
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
     above = {name: {*imports_of(name)} - {name} for name in NAMES}
     while above:
         free = {name for name, needs in above.items() if not needs & {*above}}
