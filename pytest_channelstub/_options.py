@@ -69,6 +69,9 @@ class RunSettings(NamedTuple):
     told: tuple[str, ...] = ()
 
 
+_ERROR = "channel_error"
+_ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
+
 _Parser = Callable[[Any], Any]
 
 
@@ -192,6 +195,47 @@ def errors_of(item: pytest.Item) -> tuple[FailingCalls, ...]:
     )
 
 
+def class_marked(standing: Any) -> type[Exception] | None:
+    """The class that a `channel_error` marker took for the test, if that is how this came.
+
+    A marker whose only argument is a class marks that class and returns it: called with
+    the test, as a decorator is, it makes an exception in the test's place. A marker
+    above that one takes the exception for an argument of its own.
+
+    Args:
+        standing: What has a test's name.
+    """
+    while isinstance(standing, pytest.MarkDecorator):
+        standing = standing.args[-1] if standing.args else None
+    kind = type(standing)
+    # The mark stays on the class: of its instances, those that hold a test are meant.
+    if not issubclass(kind, Exception) or _ERROR not in _names_of_marks(kind):
+        return None
+    first = standing.args[0] if standing.args else None
+    return kind if callable(first) or class_marked(first) is not None else None
+
+
+def class_refused(kind: type[Exception]) -> ValueError:
+    """What to tell of a class where an instance is wanted."""
+    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (pytest's start is quick)
+
+    if not issubclass(kind, apiproxy_errors.Error):
+        return _refused(kind, _ERRORS)
+    code = "code" if issubclass(kind, apiproxy_errors.ApplicationError) else ""
+    name = kind.__name__
+    return ValueError(f"{name} is a class: pass an instance, {name}({code})")
+
+
+def unmark(kind: Any) -> None:
+    """Take the `channel_error` marks off a class that was never meant to have them."""
+    kind.pytestmark = [mark for mark in kind.pytestmark if mark.name != _ERROR]
+
+
+def _names_of_marks(kind: type) -> list[str]:
+    marks = vars(kind).get("pytestmark")
+    return [mark.name for mark in marks] if isinstance(marks, list) else []
+
+
 def built_too_early(item: pytest.Item, scope: type[pytest.Collector] | type) -> str | None:
     """The first of `start`, `clock`, `seed` that a test asks of a stub older than itself."""
     for node in reversed(item.listchain()):
@@ -247,12 +291,12 @@ def _parse_failing(failing: FailingCalls) -> FailingCalls:
     from pytest_channelstub.channel_service_pb import ChannelServiceError  # noqa: PLC0415
 
     error = failing.error
+    if isinstance(error, type):
+        raise class_refused(error)
     if isinstance(error, int) and ChannelServiceError.ErrorCode_Name(error):
         error = apiproxy_errors.ApplicationError(error)
     if not isinstance(error, apiproxy_errors.Error):
-        raise _refused(
-            failing.error, "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
-        )
+        raise _refused(failing.error, _ERRORS)
     if failing.call not in (None, "CreateChannel", "SendChannelMessage"):
         raise _refused(failing.call, "call='CreateChannel', 'SendChannelMessage' or None")
     if isinstance(failing.rate, bool) or not isinstance(failing.rate, (int, float)):

@@ -49,6 +49,23 @@ class Run:
         self._reset = self.options.reset
         self._failing: tuple[_options.FailingCalls, ...] = ()
         self._keeper: Keeper | None = None
+        self._marked: list[type[Exception]] = []
+
+    def refuse_class(self, nodeid: str, standing: object) -> None:
+        """Refuse what stands in a test's place, where a marker was given a class.
+
+        Args:
+            nodeid: Of the test.
+            standing: An exception or a marker.
+
+        Raises:
+            pytest.Collector.CollectError: It is there because of `channel_error(SomeError)`.
+        """
+        kind = _options.class_marked(standing)
+        if kind is not None:
+            self._marked.append(kind)
+            told = f"@pytest.mark.channel_error({kind.__name__}): {_options.class_refused(kind)}"
+            raise pytest.Collector.CollectError(f"{nodeid}: {told}")
 
     def prepare(self, item: pytest.Item) -> None:
         """Read a test's markers, before anything is built for it.
@@ -92,7 +109,9 @@ class Run:
         self._failing = ()
 
     def close(self) -> None:
-        """End the stubs that nobody has closed."""
+        """End the stubs that nobody has closed, and take the marks off the classes."""
+        for kind in self._marked:
+            _options.unmark(kind)
         if self._keeper is not None:
             self._keeper.close()
 

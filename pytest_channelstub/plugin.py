@@ -126,6 +126,14 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """Refuse a test whose `channel_error` marker was given a class: it would just be gone."""
+    # Of the type, as this sees every name of every module: a proxy may act on `__class__`.
+    if issubclass(type(obj), (Exception, pytest.MarkDecorator)):
+        _runs[-1].refuse_class(f"{collector.nodeid}::{name}", obj)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check the test's markers before anything is built for it."""
     _runs[-1].prepare(item)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 LEFT = """
     import pytest
     from pytest_channelstub import assert_dropped, assert_queued, channel
@@ -233,3 +237,130 @@ def test_strictness_is_read_from_whatever_can_be_gone_through(pytester):
     )
 
     pytester.runpytest().assert_outcomes(failed=1)
+
+
+CLASSES = {
+    "function": """
+@pytest.mark.channel_error(OverQuota)
+def test_it(): pass
+""",
+    "class": """
+@pytest.mark.channel_error(OverQuota)
+class TestIt:
+    def test_it(self): pass
+""",
+    "method": """
+class TestIt:
+    @pytest.mark.channel_error(OverQuota)
+    def test_it(self): pass
+""",
+    "below other marks": """
+@pytest.mark.skip
+@pytest.mark.parametrize("n", [1])
+@pytest.mark.channel_error(OverQuota)
+def test_it(n): pass
+""",
+    "twice": """
+@pytest.mark.channel_error(OverQuota)
+@pytest.mark.channel_error(OverQuota)
+def test_it(): pass
+""",
+}
+IMPORTS = (
+    "import pytest\nfrom pytest_channelstub.apiproxy_errors import OverQuotaError as OverQuota\n"
+)
+
+
+@pytest.mark.parametrize("body", CLASSES.values(), ids=CLASSES)
+def test_a_class_where_an_instance_is_wanted_is_an_error_and_no_test_that_is_gone(pytester, body):
+    path = pytester.makepyfile(IMPORTS + body)
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(errors=1)
+    told = (
+        "@pytest.mark.channel_error(OverQuotaError): OverQuotaError is a class: pass an instance, "
+        "OverQuotaError()"
+    )
+    lines = [line for line in result.outlines if told in line and line.startswith(path.name)]
+    assert len(lines) == 1, result.outlines
+
+
+def test_each_class_of_tests_tells_of_its_own_and_a_later_run_starts_clean(pytester):
+    path = pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import apiproxy_errors
+
+        class TestOne:
+            @pytest.mark.channel_error(apiproxy_errors.ApplicationError)
+            def test_it(self): pass
+
+        class TestTwo:
+            @pytest.mark.channel_error(apiproxy_errors.ApplicationError)
+            def test_it(self): pass
+
+        @pytest.mark.channel_error(error=apiproxy_errors.ApplicationError)
+        def test_keyword(channel_stub): pass
+
+        def test_fine(): pass
+        """
+    )
+
+    class Watcher:
+        """Runs within the test drop what they have loaded: the class is kept here."""
+
+        def pytest_collection_finish(self):
+            self.kind = sys.modules["pytest_channelstub.apiproxy_errors"].ApplicationError
+
+    watcher = Watcher()
+    result = pytester.runpytest_inprocess("--continue-on-collection-errors", plugins=[watcher])
+
+    result.assert_outcomes(errors=3, passed=1)
+    told = "ApplicationError is a class: pass an instance, ApplicationError(code)"
+    for place in ("TestOne::test_it", "TestTwo::test_it", "test_keyword"):
+        result.stdout.fnmatch_lines([f"{path.name}::{place}: @pytest.mark.channel_error(*: {told}"])
+    assert watcher.kind.pytestmark == []
+
+
+def test_exceptions_and_markers_with_a_tests_name_are_left_alone(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import apiproxy_errors
+
+        class Mine(Exception):
+            pytestmark = pytest.mark.channel_error(3)
+
+        class Marked(Exception):
+            pass
+
+        pytest.mark.channel_error(Marked)
+        test_error = apiproxy_errors.OverQuotaError(print)
+        test_bare = Marked()
+        test_with_text = Marked("too much")
+        test_mine = Mine(print)
+        bare_mark = pytest.mark.skip
+        mark = pytest.mark.skipif(True, reason="no")
+
+        def test_it(): pass
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_a_class_that_is_no_error_of_a_call_is_told_what_is(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_error(ValueError, call="CreateChannel")
+        def test_it(channel_stub): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*<class 'ValueError'> is not allowed here: pass an apiproxy_*"])
