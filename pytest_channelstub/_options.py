@@ -69,6 +69,10 @@ class RunSettings(NamedTuple):
     told: tuple[str, ...] = ()
 
 
+_NO_START = (
+    "start has no effect with clock='system', which shows what time.time() says: leave start out, "
+    "or pass clock='fake' or 'freeze'"
+)
 _ERROR = "channel_error"
 _ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
 
@@ -99,16 +103,28 @@ def parse_strict(value: Any) -> frozenset[str]:
     return wanted
 
 
-def check_built_with(clock: Any, seed: Any) -> None:
+def check_built_with(start: Any, clock: Any, seed: Any) -> None:
     """Refuse what `make_channel_stub` cannot build a stub with.
 
+    Args:
+        start: As the call gave it; None where it gave none.
+        clock: The call's, or the run's.
+        seed: Likewise.
+
     Raises:
-        ValueError: A value is none of the allowed ones.
+        ValueError: A value is none of the allowed ones, or one would be passed over.
     """
     from pytest_channelstub.clock import FakeClock  # noqa: PLC0415 (pytest's start is quick)
 
     if not isinstance(clock, FakeClock) and clock not in CLOCKS:
         raise _refused(clock, f"{', '.join(map(repr, CLOCKS))} or a FakeClock")
+    if start is not None and isinstance(clock, FakeClock):
+        raise ValueError(
+            "start has no effect with a FakeClock, which has its own: pass it there, as in "
+            "FakeClock(start=...)"
+        )
+    if start is not None and clock == "system":
+        raise ValueError(_NO_START)
     if seed is not None:
         parse_seed(seed)
 
@@ -118,7 +134,7 @@ def one_of(choices: tuple[str, ...]) -> _Parser:
 
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise _refused(value, ", ".join(map(repr, choices)))
+            raise _refused(value, f"one of {', '.join(map(repr, choices))}")
         return value
 
     return parse
@@ -163,14 +179,24 @@ def of_node(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
     """What the `channel_stub` markers of a node ask for, the nearest first.
 
     Raises:
-        pytest.fail.Exception: A keyword or a value is none of the allowed ones.
+        pytest.fail.Exception: A keyword or a value is none of the allowed ones, or a start
+            is asked of the system's time.
     """
     chosen: dict[str, Any] = {}
     for marker in node.iter_markers("channel_stub"):
         for name, value in _checked(marker, _stub_marker, node.nodeid).items():
             if name not in chosen:
                 chosen[name] = _parsed(_PARSERS[name], value, f"channel_stub({name}=", node.nodeid)
-    return base._replace(**chosen) if chosen else base
+    if not chosen:
+        return base
+    settings = base._replace(**chosen)
+    # In the order chosen: a marker that is nearer than the start's, and asks for the clock,
+    # may drop that start, as it may drop the ini file's.
+    names = [*chosen, "clock"]
+    if settings.clock == "system" and "start" in names[: names.index("clock")]:
+        told = f"{node.nodeid}: @pytest.mark.channel_stub(start=...): {_NO_START}"
+        pytest.fail(told, pytrace=False)
+    return settings
 
 
 def reset_of(item: pytest.Item, default: str) -> str:

@@ -256,7 +256,7 @@ def make_channel_stub() -> Callable[..., ChannelServiceStub]:
         seed: int | str | None = base.seed,
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
-        _options.check_built_with(clock, seed)
+        _options.check_built_with(None if start is base.start else start, clock, seed)
         return run.keeper().build(start=start, clock=clock, seed=seed, app=app)
 
     return make

@@ -120,6 +120,33 @@ def test_a_stub_is_not_built_with_what_is_no_clock_or_no_seed(pytester):
     pytester.runpytest().assert_outcomes(passed=7)
 
 
+def test_a_start_is_refused_beside_a_clock_that_would_pass_it_over(pytester):
+    pytester.makeini("[pytest]\nchannelstub_start = 2024-02-29\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import FakeClock
+
+        def test_a_fake_clock(make_channel_stub):
+            with pytest.raises(ValueError, match="start has no effect with a FakeClock, which"):
+                make_channel_stub(start="2030-01-01", clock=FakeClock())
+
+        def test_the_systems_time(make_channel_stub):
+            with pytest.raises(ValueError, match="start has no effect with clock='system', which"):
+                make_channel_stub(start="2030-01-01", clock="system")
+
+        @pytest.mark.parametrize("clock", [FakeClock(start=5), "system"])
+        def test_the_ini_files_start_is_a_default(make_channel_stub, clock):
+            assert make_channel_stub(clock=clock).clock.start != 1709164800.0
+
+        def test_the_ini_files_start_is_there(make_channel_stub):
+            assert make_channel_stub().clock.start == 1709164800.0
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=5)
+
+
 def test_two_stubs_may_share_a_clock(channel_stub, channel_clock, make_channel_stub):
     with make_channel_stub(clock=channel_clock) as second:
         second.connect_channel(channel.create_channel("alice"))

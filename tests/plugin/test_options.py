@@ -192,18 +192,58 @@ def test_the_marker_nearest_the_test_wins_keyword_by_keyword(pytester):
     pytester.runpytest().assert_outcomes(passed=2)
 
 
+def test_a_start_is_refused_where_the_clock_of_a_marker_or_the_run_has_none(pytester):
+    pytester.makeini("[pytest]\nchannelstub_start = 7\n")
+    path = pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_stub(clock="system")
+        class TestSystem:
+            def test_the_inis_start_is_dropped(self, channel_clock):
+                assert channel_clock.start > 7
+
+            @pytest.mark.channel_stub(start=5)
+            def test_nearer(self, channel_clock): pass
+
+            @pytest.mark.channel_stub(start=5, clock="fake")
+            def test_fake(self, channel_clock):
+                assert channel_clock.start == 5
+
+        @pytest.mark.channel_stub(start=5)
+        class TestStart:
+            @pytest.mark.channel_stub(clock="system")
+            def test_a_start_further_out_is_dropped(self, channel_clock):
+                assert channel_clock.start > 5
+
+            def test_the_runs(self, channel_clock):
+                assert channel_clock.start == 5
+        """
+    )
+    told = "@pytest.mark.channel_stub(start=...): start has no effect with clock='system', which *"
+
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines([f"{path.name}::TestSystem::test_nearer: {told}"])
+
+    result = pytester.runpytest("--channelstub-clock=system")
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines([f"{path.name}::TestStart::test_the_runs: {told}"])
+
+
 BAD_MARKERS = [
     ("channel_stub(strat=1)", "unexpected keyword argument 'strat'; it takes start, clock, seed"),
     ("channel_stub(1)", "too many positional arguments; it takes start, clock, seed, strict"),
-    ("channel_stub(clock='frozen')", "'frozen' is not allowed here: pass 'fake', 'freeze', 'sys"),
-    ("channel_stub(clock=1)", "1 is not allowed here: pass 'fake', 'freeze', 'system'"),
+    ("channel_stub(clock='froze')", "'froze' is not allowed here: pass one of 'fake', 'freeze', "),
+    ("channel_stub(clock=1)", "1 is not allowed here: pass one of 'fake', 'freeze', 'system'"),
+    ("channel_stub(clock='system', start=1)", "start has no effect with clock='system', which "),
     ("channel_stub(start='soon')", "'soon' is no point in time: pass an ISO 8601 string such as"),
     ("channel_stub(start=None)", "None, of type NoneType, is no point in time"),
     ("channel_stub(seed=1.5)", "1.5 is not allowed here: pass a whole number or a string"),
     ("channel_stub(strict='lost')", "'lost' is not allowed here: pass 'dropped', 'unread' or bo"),
     ("channel_stub(strict=3)", "3 is not allowed here: pass 'dropped', 'unread' or both"),
     ("channel_reset()", "missing a required argument: 'what'; it takes what"),
-    ("channel_reset('some')", "'some' is not allowed here: pass 'queues', 'all', 'nothing'"),
+    ("channel_reset('some')", "'some' is not allowed here: pass one of 'queues', 'all', 'nothing'"),
     ("channel_error()", "missing a required argument: 'error'; it takes error, call, rate"),
     ("channel_error('no')", "'no' is not allowed here: pass an apiproxy_errors.Error, or a code"),
     ("channel_error(6)", "6 is not allowed here: pass an apiproxy_errors.Error, or a code of"),
@@ -237,11 +277,11 @@ def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, 
 
 BAD_VALUES = [
     ("start", "soon", "'soon' is no point in time"),
-    ("clock", "frozen", "'frozen' is not allowed here: pass 'fake', 'freeze', 'system'"),
+    ("clock", "frozen", "'frozen' is not allowed here: pass one of 'fake', 'freeze', 'system'"),
     ("strict", "lost", "'lost' is not allowed here: pass 'dropped', 'unread' or both"),
-    ("scope", "test", "'test' is not allowed here: pass 'function', 'class', 'module', 'package'"),
-    ("reset", "some", "'some' is not allowed here: pass 'queues', 'all', 'nothing'"),
-    ("appengine", "yes", "'yes' is not allowed here: pass 'auto', 'always', 'never'"),
+    ("scope", "test", "'test' is not allowed here: pass one of 'function', 'class', 'module', "),
+    ("reset", "some", "'some' is not allowed here: pass one of 'queues', 'all', 'nothing'"),
+    ("appengine", "yes", "'yes' is not allowed here: pass one of 'auto', 'always', 'never'"),
 ]
 
 
