@@ -96,8 +96,11 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say where the pages are."""
         if self._told and self._directory is not None:
+            from pytest_channelstub import rendering  # noqa: PLC0415 (few runs want pages)
+
             where = self._directory / "index.html"
-            terminalreporter.write_line(f"channelstub: {len(self._told)} timelines in {where}")
+            timelines = rendering.plural(len(self._told), "timeline")
+            terminalreporter.write_line(f"channelstub: {timelines} in {where}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -138,13 +141,29 @@ def _directory(config: pytest.Config) -> Path | None:
     wanted = config.getoption("channelstub_timeline", None)
     if wanted is None:
         return None
+    if not wanted:
+        raise pytest.UsageError("--channelstub-timeline is empty: name a directory, new or old")
     directory = config.invocation_params.dir / wanted
-    if directory.exists() and not directory.is_dir():
-        message = f"--channelstub-timeline: {directory} is a file: name a directory, new or old"
-        raise pytest.UsageError(message)
+    _see_that_pages_can_be_written(directory)
     # xdist hands the options on to its workers, whose own directory may be another.
     config.option.channelstub_timeline = str(directory)
     return Path(directory)
+
+
+def _see_that_pages_can_be_written(directory: Path) -> None:
+    # Found out now: later an error would end the run in its middle.
+    import tempfile  # noqa: PLC0415 (few runs want pages)
+
+    try:
+        if directory.exists() and not directory.is_dir():
+            told = "is a file: name a directory, new or old"
+        else:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                return
+    except OSError as error:
+        told = f"cannot be written to: {error.strerror}: name another directory"
+    raise pytest.UsageError(f"--channelstub-timeline: {directory} {told}")
 
 
 def _fixtures(item: pytest.Item) -> list[Any]:

@@ -91,7 +91,8 @@ def write_index(directory: Path, pages: Iterable[Told]) -> None:
     ordered = sorted(pages, key=lambda told: (order.get(told["outcome"], 2), told["nodeid"]))
     counts = Counter(told["outcome"] for told in ordered)
     summary = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
-    body = f"""<header><p class="kind">channel timelines</p><h1>{len(ordered):,} tests</h1>
+    tests = rendering.plural(len(ordered), "test")
+    body = f"""<header><p class="kind">channel timelines</p><h1>{tests}</h1>
 <p class="facts">{summary}</p></header>
 <table><thead><tr><th>test</th><th>what happened</th><th>events</th><th>queued</th>
 <th>dropped</th><th>timed out</th></tr></thead>

@@ -137,6 +137,29 @@ def test_a_file_is_no_place_for_pages(pytester):
     result.stderr.fnmatch_lines(["ERROR: --channelstub-timeline: *taken.txt is a file: name a*"])
 
 
+@pytest.mark.parametrize("wanted", ["taken.txt/pages", "p" * 300], ids=["below a file", "too long"])
+def test_a_directory_that_cannot_be_made_ends_the_run_before_it_begins(pytester, wanted):
+    pytester.makefile(".txt", taken="")
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest(f"--channelstub-timeline={wanted}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = f"*{wanted[-5:]} cannot be written to: *: name another directory"
+    result.stderr.fnmatch_lines([f"ERROR: --channelstub-timeline: {told}"])
+
+
+def test_no_name_is_not_the_current_directory(pytester):
+    result = pytester.runpytest("--channelstub-timeline=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --channelstub-timeline is empty: name a directory, new*"])
+
+
+def test_one_page_is_one_timeline_of_one_test(pytester):
+    pytester.makepyfile("def test_it(channel_stub): pass")
+    result = pytester.runpytest("--channelstub-timeline=out")
+    result.stdout.fnmatch_lines(["channelstub: 1 timeline in *index.html"])
+    assert "<h1>1 test</h1>" in (pytester.path / "out/index.html").read_text("utf-8")
+
+
 def test_every_message_and_client_is_there_and_what_is_hostile_is_only_text():
     clock = FakeClock()
     hostile = [
