@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel
     from pytest_channelstub.assertions import (
+        ANY,
         assert_connected,
         assert_disconnected,
         assert_dropped,
@@ -17,19 +18,24 @@ if TYPE_CHECKING:
         assert_token_expired,
         assert_token_valid,
     )
+    from pytest_channelstub.channel_service_pb import ChannelServiceError
     from pytest_channelstub.client import ChannelClient
     from pytest_channelstub.clock import FakeClock
+    from pytest_channelstub.dispatcher import ChannelAppWarning
     from pytest_channelstub.stub import ChannelServiceStub
     from pytest_channelstub.tokens import InvalidTokenError, TokenTimedOutError
 
 _HOMES = {
+    "ChannelAppWarning": "dispatcher",
     "ChannelClient": "client",
+    "ChannelServiceError": "channel_service_pb",
     "ChannelServiceStub": "stub",
     "FakeClock": "clock",
     "InvalidTokenError": "tokens",
     "TokenTimedOutError": "tokens",
     **dict.fromkeys(
         (
+            "ANY",
             "assert_connected",
             "assert_disconnected",
             "assert_dropped",
@@ -45,7 +51,10 @@ _HOMES = {
 _MODULES = ("apiproxy_errors", "channel")
 
 __all__ = [
+    "ANY",
+    "ChannelAppWarning",
     "ChannelClient",
+    "ChannelServiceError",
     "ChannelServiceStub",
     "FakeClock",
     "InvalidTokenError",

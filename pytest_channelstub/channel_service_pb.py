@@ -19,7 +19,11 @@ _INT32 = 1 << 31
 
 
 class ChannelServiceError:
-    """The codes that an `ApplicationError` of this service carries."""
+    """The codes that an `ApplicationError` of this service carries.
+
+    Example:
+        >>> @pytest.mark.channel_error(ChannelServiceError.INTERNAL_ERROR)
+    """
 
     OK = 0
     INTERNAL_ERROR = 1

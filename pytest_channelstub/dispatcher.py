@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import threading
 import warnings
 from dataclasses import dataclass
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 __tracebackhide__ = True
 
 _FIRST_ERROR_STATUS = 400
+_HERE = os.path.join(os.path.dirname(__file__), "")  # noqa: PTH118, PTH120 (as code objects say it)
 
 
 class ChannelAppWarning(UserWarning):
-    """The app answered one of the service's requests with a status of 400 or more."""
+    """The app answered one of the service's requests with a status of 400 or more.
+
+    Example:
+        >>> with pytest.warns(ChannelAppWarning): stub.connect_channel(token)
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,15 @@ class Dispatcher:
             message = (
                 f"the app answered {status!r} to POST {entry.asked[1]} for client id {client_id!r}"
             )
-            warnings.warn(message, ChannelAppWarning, stacklevel=2)
+            warnings.warn(message, ChannelAppWarning, stacklevel=_level_of_foreign_code())
+
+
+def _level_of_foreign_code() -> int:
+    """The `stacklevel` at which a warning of the caller's points at a line that is not ours."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class RequestInfo:

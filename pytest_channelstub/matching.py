@@ -15,7 +15,11 @@ _LONGEST_INT = 4000  # digits: Python may refuse to read an int of more than 430
 
 
 class _Any:
-    """Matches every message."""
+    """Matches every message.
+
+    Example:
+        >>> assert_sent(stub, "alice", {"type": "move", "id": ANY})
+    """
 
     __slots__ = ()
 

@@ -212,6 +212,18 @@ def test_an_answer_of_400_or_more_is_warned_of(stub, app):
         stub.add_connect_event("alice")
 
 
+def test_the_warning_of_an_answer_points_at_the_line_that_made_the_request(stub, app):
+    app.status = "500 Broken"
+    stub.add_disconnect_event("alice")
+
+    with pytest.warns(ChannelAppWarning) as at_once:
+        stub.add_connect_event("alice")
+    with pytest.warns(ChannelAppWarning) as in_time:
+        stub.clock.advance(2)
+
+    assert {one.filename for one in (*at_once, *in_time)} == {__file__}
+
+
 def test_a_poll_whose_handler_lets_time_pass_reads_when_that_has_passed(stub, app):
     token = channel.create_channel("alice")
     app.do = lambda: stub.clock.advance(1) if len(app.told) == 1 else None

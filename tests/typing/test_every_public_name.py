@@ -10,7 +10,10 @@ import pytest
 
 import pytest_channelstub
 from pytest_channelstub import (
+    ANY,
+    ChannelAppWarning,
     ChannelClient,
+    ChannelServiceError,
     ChannelServiceStub,
     FakeClock,
     InvalidTokenError,
@@ -26,9 +29,7 @@ from pytest_channelstub import (
     assert_token_valid,
     channel,
 )
-from pytest_channelstub.assertions import ANY
 from pytest_channelstub.channel_service_pb import (
-    ChannelServiceError,
     CreateChannelRequest,
     CreateChannelResponse,
     SendMessageRequest,
@@ -121,6 +122,19 @@ def test_the_stubs_constants() -> None:
         120,
         "channel",
     )
+
+
+def test_an_apps_errors_are_warned_of(service: ChannelServiceStub) -> None:
+    category: type[Warning] = ChannelAppWarning
+
+    def broken(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("500 Broken", [])
+        return []
+
+    service.app = broken
+    with pytest.warns(category, match="500 Broken"):
+        service.add_connect_event("alice")
+    service.app = app
 
 
 def test_calls(service: ChannelServiceStub) -> None:
