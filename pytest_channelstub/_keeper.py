@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub.clock import DEFAULT_START, FakeClock, Moment
+from pytest_channelstub.dispatcher import check_app
 from pytest_channelstub.stub import ChannelServiceStub
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ class Keeper:
         seed: int | str | None = None,
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
-        """Build a stub and keep it until it is closed."""
+        """Build a stub and keep it until it is closed.
+
+        Raises:
+            TypeError: The app is none.
+        """
+        check_app(app)  # before there is a stub, which would stay in force
         stub = ChannelServiceStub(time_func=_clock(clock, start).time)
         if seed is not None:
             stub.seed = seed

@@ -151,7 +151,8 @@ def _call(proxy: Any, call: str, request: Any, response: Any) -> None:
     if proxy is None:
         message = (
             'No api proxy found for service "channel": no stub is in force. Request the '
-            "channel_stub fixture in this test, or build a stub with make_channel_stub()"
+            "channel_stub fixture in this test (in a unittest class: "
+            '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()'
         )
         raise AssertionError(message)
     try:

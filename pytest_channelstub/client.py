@@ -6,6 +6,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_channelstub._values import shown
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -35,6 +37,7 @@ class ChannelClient:
             client does not poll, as the SDK's stub has it.
 
     Raises:
+        TypeError: The stub is none.
         InvalidTokenError: It is not a token.
         TokenTimedOutError: Its time is over.
 
@@ -45,6 +48,11 @@ class ChannelClient:
     """
 
     def __init__(self, stub: ChannelServiceStub, token: str, *, keep_alive: bool = False) -> None:
+        if not hasattr(stub, "validate_token_and_extract_client_id"):
+            raise TypeError(
+                f"the stub is {shown(stub)}, of type {type(stub).__name__}: pass the stub first, "
+                "and the token second, as in ChannelClient(channel_stub, token)"
+            )
         self.token = token
         self.client_id = stub.validate_token_and_extract_client_id(token)
         self.received: list[str] = []

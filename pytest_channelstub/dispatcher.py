@@ -10,6 +10,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_channelstub._values import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -202,6 +204,19 @@ def _level_of_foreign_code() -> int:
     while frame is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def check_app(app: object) -> None:
+    """Refuse what can be no app.
+
+    Raises:
+        TypeError: It is neither None nor something that can be called.
+    """
+    if app is not None and not callable(app):
+        raise TypeError(
+            f"the app is {shown(app)}, of type {type(app).__name__}: pass a WSGI callable, "
+            "or None for no app"
+        )
 
 
 class RequestInfo:

@@ -217,6 +217,7 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
         clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
         return clients[-1]
 
+    _name(connect, "channel_client")
     yield connect
     for client in clients:
         client._let_go()  # noqa: SLF001 (its own)
@@ -259,7 +260,13 @@ def make_channel_stub() -> Callable[..., ChannelServiceStub]:
         _options.check_built_with(None if start is base.start else start, clock, seed)
         return run.keeper().build(start=start, clock=clock, seed=seed, app=app)
 
+    _name(make, "make_channel_stub")
     return make
+
+
+def _name(function: Callable[..., object], name: str) -> None:
+    """Have errors call a fixture's function by the name that the test knows."""
+    function.__name__ = function.__qualname__ = name
 
 
 def _define_fixtures_for(package: pytest.Package) -> None:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import apiproxy, tokens, waiting
+from pytest_channelstub.dispatcher import check_app
 from pytest_channelstub.service import ChannelService, Hold, plain_client_id
 from pytest_channelstub.tokens import Error, InvalidTokenError, TokenTimedOutError
 
@@ -92,6 +93,7 @@ class ChannelServiceStub(ChannelService):
 
     @app.setter
     def app(self, app: Callable[..., Any] | None) -> None:
+        check_app(app)
         self._own.app = app
 
     @property

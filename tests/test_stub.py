@@ -212,6 +212,19 @@ def test_an_answer_of_400_or_more_is_warned_of(stub, app):
         stub.add_connect_event("alice")
 
 
+@pytest.mark.parametrize("app", [3, "app", ()])
+def test_what_can_be_no_app_is_refused_at_once(stub, app):
+    with pytest.raises(TypeError, match=r"of type .*: pass a WSGI callable, or None for no app"):
+        stub.app = app
+
+    assert stub.app is None
+
+
+def test_a_client_whose_arguments_are_swapped_is_told_their_order(stub):
+    with pytest.raises(TypeError, match="the stub is 'alice', of type str: pass the stub first"):
+        ChannelClient("alice", stub)
+
+
 def test_the_warning_of_an_answer_points_at_the_line_that_made_the_request(stub, app):
     app.status = "500 Broken"
     stub.add_disconnect_event("alice")

@@ -92,7 +92,8 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
     assert all(": in test_" in place for place in places)
     result.stdout.fnmatch_lines_random(
         [
-            "*no stub is in force. Request the channel_stub fixture in this test, or *",
+            "*no stub is in force. Request the channel_stub fixture in this test (in a unittest *",
+            '*@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()',
             "*InvalidChannelClientIdError: the client id is 7, of type int: pass a str of *",
             "*ValueError: a clock is advanced forwards, and -1 s is negative: *",
             "*InvalidTokenError: 'alice' is no channel token: pass what create_channel returned",
@@ -145,6 +146,22 @@ def test_a_start_is_refused_beside_a_clock_that_would_pass_it_over(pytester):
     )
 
     pytester.runpytest().assert_outcomes(passed=5)
+
+
+def test_arguments_that_a_fixtures_function_does_not_take_are_told_with_the_fixtures_name(
+    make_channel_stub, channel_client
+):
+    with pytest.raises(TypeError, match=r"^make_channel_stub\(\) got an unexpected .* 'strat'"):
+        make_channel_stub(strat=5)
+    with pytest.raises(TypeError, match=r"^channel_client\(\) missing 1 required"):
+        channel_client()
+
+
+def test_what_can_be_no_app_is_refused_and_leaves_no_stub_in_force(make_channel_stub):
+    with pytest.raises(TypeError, match="the app is 'x', of type str: pass a WSGI callable, or"):
+        make_channel_stub(app="x")
+    with pytest.raises(AssertionError, match="no stub is in force"):
+        channel.create_channel("alice")
 
 
 def test_two_stubs_may_share_a_clock(channel_stub, channel_clock, make_channel_stub):
