@@ -94,7 +94,7 @@ class Run:
 
     def insist(self) -> None:
         """Fail a test that has passed, and left what it must not."""
-        if not self.settings.strict or self._keeper is None:
+        if not self.settings.strict or self._keeper is None or self.reporter.has_failed:
             return
         from pytest_channelstub import strictness  # noqa: PLC0415 (only where it is asked for)
 

@@ -48,6 +48,11 @@ class Reporter:
         self._told: dict[str, Told] = {}
         witness.witnesses.append(self._born)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the current test, or a subtest of it, has been reported as failed."""
+        return "failed" in self._outcomes.values()
+
     def settle(self) -> None:
         """Note where the older stubs' timelines stand, now that they have been reset."""
         self._older = [(timeline, len(timeline)) for timeline, _ in self._older]
@@ -71,7 +76,9 @@ class Reporter:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the section to a failed test, and write the page at its end."""
         report = yield
-        self._outcomes[report.when or ""] = report.outcome
+        # Subtests report on the way, and the test after them says "passed" all the same.
+        if self._outcomes.get(report.when or "") != "failed":
+            self._outcomes[report.when or ""] = report.outcome
         if not report.failed and self._directory is None:
             return report
         timelines = self._timelines(item)

@@ -140,6 +140,36 @@ def test_strictness_reaches_unittest_and_async_tests(pytester):
     result.assert_outcomes(failed=2)
 
 
+def test_a_test_with_a_subtest_that_failed_is_not_said_to_have_passed(pytester):
+    pytester.makepyfile(
+        """
+        import unittest
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.usefixtures("channel_stub")
+        class OldTest(unittest.TestCase):
+            def test_it(self):
+                channel.send_message("alice", "early")
+                with self.subTest("one"):
+                    self.assertEqual(1, 2)
+                with self.subTest("two"):
+                    pass
+
+        def test_after(channel_stub):
+            channel.send_message("alice", "lost")
+        """
+    )
+
+    result = pytester.runpytest("--channelstub-strict=dropped", "--channelstub-timeline=out")
+
+    result.stdout.fnmatch_lines(["*assert*1*2*"])
+    assert result.stdout.str().count("left a message behind (strict: dropped):\n") == 1
+    result.stdout.fnmatch_lines(["  'lost' to alice, sent at *"])
+    index = (pytester.path / "out/index.html").read_text("utf-8")
+    assert index.count('<span class="pill failed">') == 2
+
+
 ERRORS = """
     import pytest
     from pytest_channelstub import apiproxy_errors, channel
