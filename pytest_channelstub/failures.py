@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import failure_text, rendering, tokens
 from pytest_channelstub.matching import ANY, may_match
-from pytest_channelstub.reasons import Reason, Reasons, client_id_of
+from pytest_channelstub.reasons import Reason, Reasons, client_id_of, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def sent(
     """Why `assert_sent` does not hold."""
     reasons = Reasons(stub.timeline)
     name = rendering.client(client_id_of(to))
-    times = "" if count is None else f", {_times(count)}"
+    often = "" if count is None else f", {times(count)}"
     if found and count is not None and len(found) > count:
         surplus = found[count:]
         reason = Reason(f"one too many was {reasons.fate(surplus[0])}")
@@ -60,7 +60,7 @@ def sent(
     return failure_text.text(
         stub,
         to,
-        expected=[f"{failure_text.show(expected)}, sent to {name}{times}"],
+        expected=[f"{failure_text.show(expected)}, sent to {name}{often}"],
         found=_found_sent(reasons, to, found),
         miss=miss,
         reason=reason,
@@ -276,7 +276,7 @@ def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
     name = rendering.client(client_id_of(to))
     if found:
         return [
-            f"sent {_times(len(found))}, at " + ", ".join(reasons.at(index) for index in found[:8])
+            f"sent {times(len(found))}, at " + ", ".join(reasons.at(index) for index in found[:8])
         ]
     queued = reasons.messages(to, ("send",))
     dropped = reasons.messages(to, ("drop",))
@@ -304,10 +304,6 @@ def _state(reasons: Reasons, client_id: str) -> str:
 
 def _now(stub: ChannelServiceStub) -> str:
     return rendering.since(stub.clock.time(), stub.timeline.start)
-
-
-def _times(count: int) -> str:
-    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def nothing_to_receive(stub: ChannelServiceStub, client_id: str) -> str:

@@ -183,12 +183,18 @@ class Reasons:
             skip: Indexes of messages that are accounted for.
         """
         foreign = self.why_foreign(to)
-        own = [index for index in self._matching(self.messages(to), match) if index not in skip]
         if foreign is not None:
             return foreign
-        if own:
-            return Reason(self.fate(own[-1]), self.advice(own[-1]))
-        return self._failed(to, match) or self._elsewhere(to, match) or self._never(to)
+        own = self._matching(self.messages(to), match)
+        left = [index for index in own if index not in skip]
+        if left:
+            return Reason(self.fate(left[-1]), self.advice(left[-1]))
+        return (
+            self._failed(to, match)
+            or self._elsewhere(to, match, least=1 if own else 0)
+            or self._too_few(to, own)
+            or self._never(to)
+        )
 
     def why_nothing_to_receive(self, client_id: str) -> Reason:
         """Why a client has no message to read."""
@@ -246,13 +252,28 @@ class Reasons:
                 )
         return None
 
-    def _elsewhere(self, to: str, match: Match) -> Reason | None:
+    def _too_few(self, to: str, own: Sequence[int]) -> Reason | None:
+        """That it was sent, but less often than expected."""
+        if not own:
+            return None
+        last = ", the last" if len(own) > 1 else ","
+        name = rendering.client(client_id_of(to))
+        return Reason(f"sent to {name} {times(len(own))} only{last} at {self.at(own[-1])}")
+
+    def _elsewhere(self, to: str, match: Match, *, least: int) -> Reason | None:
+        """That it went to another address, of those with at least so much kinship."""
         events = self.story.events
-        sent = [i for i, event in enumerate(events) if event.kind in ("send", "drop")]
+        client_id, own = client_id_of(to), {*self.messages(to)}
+        sent = [
+            index
+            for index, event in enumerate(events)
+            if event.kind in ("send", "drop")
+            and index not in own
+            and _kinship(client_id, event) >= least
+        ]
         found = self._matching(sent, match)
         if not found:
             return None
-        client_id = client_id_of(to)
         index = max(found, key=lambda one: (_kinship(client_id, events[one]), one))
         other = events[index].client_id or ""
         if events[index].outcome == "expired token":
@@ -279,6 +300,11 @@ def client_id_of(to: str) -> str:
     """The client id that an address means: a token's, whether or not its time is over."""
     read = tokens.read(to)
     return to if read is None else read.client_id
+
+
+def times(count: int) -> str:
+    """How often: "not once", "once", "twice", "3 times"."""
+    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def how_alike(left: str, right: str) -> str:

@@ -367,6 +367,33 @@ def test_of_two_equal_messages_the_one_that_is_missing_is_told_of(channel_stub, 
     )
 
 
+def test_a_message_that_was_sent_less_often_than_expected(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", keep_alive=True)
+    channel_client("bob")
+    channel.send_message("bob", "tick")
+    for often in ("once only,", "twice only, the last", "3 times only, the last"):
+        channel_clock.advance(1)
+        channel.send_message("alice", "tick")
+
+        told = f"sent to alice {often} at +{channel_clock.elapsed} s."
+        assert reason_of(assert_sent, channel_stub, "alice", "tick", count=4) == told
+        assert reason_of(assert_queued, channel_stub, "alice", *["tick"] * 4) == told
+
+
+def test_a_second_message_that_went_to_a_client_id_that_looks_alike(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel_client("Alice")
+    channel.send_message("alice", "hi")
+    channel.send_message("Alice", "hi")
+
+    for to in ("alice", alice.token):
+        assert reason_of(assert_sent, channel_stub, to, "hi", count=2).startswith(
+            "sent at +0.0 s to 'Alice', not to 'alice': the two differ in case."
+        )
+
+
 def test_a_message_that_should_not_have_been_sent(channel_stub, channel_clock, channel_client):
     channel_clock.advance(1)
     channel.send_message("alice", "early")
