@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import failures, tokens
+from pytest_channelstub._values import shown
 from pytest_channelstub.matching import ANY, matches
 from pytest_channelstub.reasons import client_id_of
 
@@ -44,7 +45,7 @@ def assert_queued(stub: ChannelServiceStub, to: str, *expected: object) -> None:
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    client_id = _client_id(stub, to)
+    client_id = _client_id("assert_queued(channel_stub, {}, ...)", stub, to)
     pending = stub.pending(client_id) or ()
     if len(pending) != len(expected) or not all(map(matches, expected, pending)):
         raise AssertionError(failures.queued(stub, to, pending, expected))
@@ -73,7 +74,7 @@ def assert_sent(
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    found = _indexes(stub, to, expected, ("send",))
+    found = _indexes("assert_sent(channel_stub, {}, ...)", stub, to, expected, ("send",))
     if not (found if count is None else len(found) == count):
         raise AssertionError(failures.sent(stub, to, expected, count, found))
 
@@ -94,7 +95,7 @@ def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    found = _indexes(stub, to, expected, ("send", "drop"))
+    found = _indexes("assert_not_sent(channel_stub, {}, ...)", stub, to, expected, ("send", "drop"))
     if found:
         raise AssertionError(failures.not_sent(stub, to, expected, found))
 
@@ -116,7 +117,7 @@ def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) ->
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    found = _indexes(stub, to, expected, ("drop",))
+    found = _indexes("assert_dropped(channel_stub, {}, ...)", stub, to, expected, ("drop",))
     if not found:
         raise AssertionError(failures.dropped(stub, to, expected))
     for index in found:
@@ -138,7 +139,8 @@ def assert_connected(stub: ChannelServiceStub, to: str) -> None:
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    if not stub.is_connected(_client_id(stub, to)):
+    client_id = _client_id("assert_connected(channel_stub, {})", stub, to)
+    if not stub.is_connected(client_id):
         raise AssertionError(failures.connected(stub, to))
 
 
@@ -157,7 +159,8 @@ def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
         TypeError: `stub` is no stub, or `to` no string.
     """
     __tracebackhide__ = True
-    if stub.is_connected(_client_id(stub, to)):
+    client_id = _client_id("assert_disconnected(channel_stub, {})", stub, to)
+    if stub.is_connected(client_id):
         raise AssertionError(failures.disconnected(stub, to))
 
 
@@ -174,8 +177,16 @@ def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | No
 
     Raises:
         AssertionError: It is no token, its time is over, or it is another client's.
+        TypeError: `stub` is no stub, or `client_id` no string.
     """
     __tracebackhide__ = True
+    _check_stub("assert_token_valid(channel_stub, token)", stub)
+    if client_id is not None and not isinstance(client_id, str):
+        message = (
+            f"client_id is {shown(client_id)}, of type {type(client_id).__name__}: "
+            "pass the client id whose token it is, or None for anybody's"
+        )
+        raise TypeError(message)
     try:
         whose = stub.validate_token_and_extract_client_id(token)
     except tokens.Error:
@@ -196,8 +207,10 @@ def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
 
     Raises:
         AssertionError: It is still valid, or no token.
+        TypeError: `stub` is no stub.
     """
     __tracebackhide__ = True
+    _check_stub("assert_token_expired(channel_stub, token)", stub)
     try:
         stub.validate_token_and_extract_client_id(token)
     except tokens.TokenTimedOutError:
@@ -207,25 +220,44 @@ def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
     raise AssertionError(failures.token_expired(stub, token))
 
 
-def _client_id(stub: ChannelServiceStub, to: str) -> str:
+def _check_stub(use: str, stub: ChannelServiceStub) -> None:
+    """Refuse a first argument that is no stub.
+
+    Args:
+        use: How the helper is called, with a gap where the client is named.
+        stub: The argument.
+    """
     __tracebackhide__ = True
     if not hasattr(stub, "timeline"):
         message = (
-            f"the first argument is {stub!r}, of type {type(stub).__name__}: "
-            "pass the stub, as in assert_sent(channel_stub, 'alice', ...)"
+            f"the first argument is {shown(stub)}, of type {type(stub).__name__}: "
+            f"pass the stub, as in {use.format(_example(stub))}"
         )
         raise TypeError(message)
+
+
+def _client_id(use: str, stub: ChannelServiceStub, to: str) -> str:
+    __tracebackhide__ = True
+    _check_stub(use, stub)
     if not isinstance(to, str):
-        message = f"to is {to!r}, of type {type(to).__name__}: pass a client id or a token"
+        what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
+        message = (
+            f"to is {shown(to)}, of type {type(to).__name__}: "
+            f"pass {what}, as in {use.format(_example(to))}"
+        )
         raise TypeError(message)
     return client_id_of(to)
 
 
+def _example(value: object) -> str:
+    return "alice.client_id" if hasattr(value, "client_id") else "'alice'"
+
+
 def _indexes(
-    stub: ChannelServiceStub, to: str, expected: object, kinds: tuple[str, ...]
+    use: str, stub: ChannelServiceStub, to: str, expected: object, kinds: tuple[str, ...]
 ) -> list[int]:
     __tracebackhide__ = True
-    addresses = (to, _client_id(stub, to))
+    addresses = (to, _client_id(use, stub, to))
     stub.is_connected(to)  # what was due by now has its place on the timeline first
     return [
         index

@@ -198,7 +198,9 @@ def _no_token(stub: ChannelServiceStub, token: object) -> tuple[str, Reason]:
     if made:
         return found, Reason("that is a client id: pass what create_channel returned for it")
     if not isinstance(token, str):
-        return found, Reason(f"a token is a string, and this is of type {type(token).__name__}")
+        advice = "Pass its token." if hasattr(token, "token") else ""
+        kind = type(token).__name__
+        return found, Reason(f"a token is a string, and this is of type {kind}", advice)
     return found, Reason(
         "a token is md5hex-channel-random-expirysecond-clientid, and the hash has to be that "
         "of all that follows the first dash: this was not made by create_channel, or was changed"

@@ -151,16 +151,53 @@ def test_the_parts_of_a_failure_come_in_their_order(channel_stub, channel_client
     assert labels == ["expected ", "found:", "nearest miss:", "likely reason:", "timeline:"]
 
 
-def test_a_wrong_first_argument_is_told_of(channel_stub, channel_client):
+def test_a_wrong_first_argument_is_told_of(channel_stub):
     with pytest.raises(
         TypeError, match="the first argument is 'alice', of type str: pass the stub"
     ):
         assert_sent("alice", "hi", "ho")
-    with pytest.raises(TypeError, match="of type ChannelClient: pass a client id or a token"):
-        assert_sent(channel_stub, channel_client("alice"), "hi")
+    with pytest.raises(TypeError, match="of type int: pass a client id or a token, as in"):
+        assert_sent(channel_stub, 1, "hi")
     channel.send_message("bob", "hi")
     with pytest.raises(TypeError, match="pattern of bytes"):
         assert_dropped(channel_stub, "bob", re.compile(b"hi"))
+
+
+@pytest.mark.parametrize(
+    ("assertion", "use"),
+    [
+        (assert_queued, "assert_queued(channel_stub, alice.client_id, ...)"),
+        (assert_sent, "assert_sent(channel_stub, alice.client_id, ...)"),
+        (assert_not_sent, "assert_not_sent(channel_stub, alice.client_id, ...)"),
+        (assert_dropped, "assert_dropped(channel_stub, alice.client_id, ...)"),
+        (assert_connected, "assert_connected(channel_stub, alice.client_id)"),
+        (assert_disconnected, "assert_disconnected(channel_stub, alice.client_id)"),
+    ],
+)
+def test_a_client_instead_of_its_client_id_is_told_how_to_pass_it(
+    assertion, use, channel_stub, channel_client
+):
+    alice = channel_client("alice")
+    more = ("hi",) if assertion is assert_sent else ()
+
+    with pytest.raises(
+        TypeError, match=f"ChannelClient: pass its client_id, as in {re.escape(use)}$"
+    ):
+        assertion(channel_stub, alice, *more)
+    with pytest.raises(TypeError, match=f"ChannelClient: pass the stub, as in {re.escape(use)}$"):
+        assertion(alice, "hi", *more)
+
+
+def test_a_client_instead_of_its_token_is_told_how_to_pass_it(channel_stub, channel_client):
+    alice = channel_client("alice")
+    for assertion in (assert_token_valid, assert_token_expired):
+        with pytest.raises(AssertionError, match=r"of type ChannelClient\.\n *Pass its token\."):
+            assertion(channel_stub, alice)
+        use = f"pass the stub, as in {assertion.__name__}(channel_stub, token)"
+        with pytest.raises(TypeError, match=re.escape(use)):
+            assertion(alice, alice.token)
+    with pytest.raises(TypeError, match="ChannelClient: pass the client id whose token it is"):
+        assert_token_valid(channel_stub, alice.token, alice)
 
 
 def test_an_equality_that_knows_nothing_of_other_messages_leaves_the_failure_alone(channel_stub):
