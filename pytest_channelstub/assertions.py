@@ -71,9 +71,11 @@ def assert_sent(
 
     Raises:
         AssertionError: It was not, or not so many times; its text says why.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is no stub, `to` no string, or `count` no whole number.
+        ValueError: `count` is below 0.
     """
     __tracebackhide__ = True
+    _check_count(count)
     found = _indexes("assert_sent(channel_stub, {}, ...)", stub, to, expected, ("send",))
     if not (found if count is None else len(found) == count):
         raise AssertionError(failures.sent(stub, to, expected, count, found))
@@ -247,6 +249,21 @@ def _client_id(use: str, stub: ChannelServiceStub, to: str) -> str:
         )
         raise TypeError(message)
     return client_id_of(to)
+
+
+def _check_count(count: int | None) -> None:
+    __tracebackhide__ = True
+    if count is None:
+        return
+    if isinstance(count, bool) or not isinstance(count, int):
+        message = (
+            f"count is {shown(count)}, of type {type(count).__name__}: "
+            "pass a whole number, or None for at least once"
+        )
+        raise TypeError(message)
+    if count < 0:
+        message = f"count is {shown(count)}: pass how many times it was sent, at least 0"
+        raise ValueError(message)
 
 
 def _example(value: object) -> str:

@@ -48,6 +48,28 @@ def test_a_message_counts_as_sent_whether_read_or_not(channel_stub, channel_clie
             assert_sent(channel_stub, "alice", "tick", count=count)
 
 
+@pytest.mark.parametrize(
+    ("count", "error", "told"),
+    [
+        ("1", TypeError, "count is '1', of type str: pass a whole number, or None for at"),
+        (True, TypeError, "count is True, of type bool: pass a whole number, or None for at"),
+        (1.0, TypeError, "count is 1.0, of type float: pass a whole number, or None for at"),
+        (-1, ValueError, "count is -1: pass how many times it was sent, at least 0"),
+    ],
+)
+def test_a_count_that_is_none_is_refused_and_changes_nothing(
+    count, error, told, channel_stub, channel_client
+):
+    channel_client("alice")
+    channel.send_message("alice", "tick")
+    before = channel_stub.timeline[:]
+
+    with pytest.raises(error, match=re.escape(told)):
+        assert_sent(channel_stub, "alice", "tick", count=count)
+    assert channel_stub.timeline == before
+    assert channel_stub.timeline.expected == set()
+
+
 def test_a_dropped_message_is_neither_sent_nor_not_sent(channel_stub):
     channel.send_message("alice", "hi")
 
