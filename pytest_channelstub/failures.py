@@ -123,7 +123,7 @@ def connected(stub: ChannelServiceStub, to: str) -> str:
     return failure_text.text(
         stub,
         to,
-        expected=[f"{name} is connected"],
+        expected=[f"{name} to be connected"],
         found=[f"{name} is not connected; {found}"],
         miss=[],
         reason=reasons.why_unconnected(to),
@@ -140,7 +140,7 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
     return failure_text.text(
         stub,
         to,
-        expected=[f"{name} is not connected"],
+        expected=[f"{name} not to be connected"],
         found=[_state(reasons, client_id)],
         miss=[],
         reason=Reason(

@@ -352,6 +352,15 @@ def test_an_expected_value_is_told_in_words_and_without_control_characters(
     assert "'^ho' is found nowhere in it" in nearest_miss(channel_stub, re.compile("^ho"), "hi")
 
 
+def test_a_failure_about_a_connection_says_what_was_expected(channel_stub, channel_client):
+    channel_client("alice")
+    for assertion, client_id, told in (
+        (assert_connected, "bob", "expected bob to be connected"),
+        (assert_disconnected, "alice", "expected alice not to be connected"),
+    ):
+        assert failure_of(assertion, channel_stub, client_id).split("\n")[0] == told
+
+
 def test_any_is_one_value_and_reads_as_its_name():
     assert len({ANY, ANY}) == 1
     assert repr(ANY) == "ANY"
