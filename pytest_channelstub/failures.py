@@ -164,12 +164,16 @@ def token_valid(
     if read is None or read.identifier != stub.CHANNEL_TOKEN_IDENTIFIER:
         return _token_text(stub, token, f"a valid token{name}", *_no_token(stub, token))
     ended = rendering.since(read.expires, stub.timeline.start)
+    gone = stub.clock.time() - read.expires
+    late = "and a token ends at its very second"
+    if gone:
+        late = f"{rendering.span(gone)} after its end"
     return _token_text(
         stub,
         token,
         f"a valid token{name}",
         f"{rendering.token(str(token))}, which expired at {ended}",
-        Reason(f"it is now {_now(stub)}, and a token ends at its very second"),
+        Reason(f"it is now {_now(stub)}, {late}"),
     )
 
 

@@ -437,6 +437,10 @@ def test_a_token_whose_time_is_over(channel_stub, channel_clock):
     assert reason_of(assert_token_valid, channel_stub, token) == (
         "it is now +1 min 1 s, and a token ends at its very second."
     )
+    channel_clock.advance(59)
+    assert reason_of(assert_token_valid, channel_stub, token) == (
+        "it is now +2 min 0 s, 59 s after its end."
+    )
 
 
 def test_what_is_no_token(channel_stub):
