@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pytest_channelstub.stub import ChannelServiceStub
 
+_LONGEST_CALL = 72
+
 
 def queued(
     stub: ChannelServiceStub, to: str, pending: Sequence[str], expected: Sequence[object]
@@ -27,9 +29,16 @@ def queued(
     extra = [index for index in range(len(pending)) if index not in used]
     if unmet:
         skip = {sent[index] for index in used if index is not None}
-        reason = reasons.why_absent(to, lambda one: may_match(unmet[0], one), skip=skip)
+        listed = _why_listed(client_id, pending, expected, unmet[0])
+        reason = reasons.why_absent(
+            to, lambda one: may_match(unmet[0], one), skip=skip, otherwise=listed
+        )
         prefer = [event for event in map(sent.__getitem__, extra) if event is not None]
-        miss = failure_text.miss(reasons, to, unmet[0], prefer=prefer, skip=skip)
+        miss = (
+            []
+            if reason is listed
+            else failure_text.miss(reasons, to, unmet[0], prefer=prefer, skip=skip)
+        )
     else:
         reason = _why_surplus(reasons, client_id, [sent[index] for index in extra])
         miss = []
@@ -241,6 +250,24 @@ def _events_of(reasons: Reasons, client_id: str, pending: Sequence[object]) -> l
         alike.get(str.__str__(message)) if isinstance(message, str) else None for message in pending
     )
     return [indexes.popleft() if indexes else None for indexes in known]
+
+
+def _why_listed(
+    client_id: str, pending: Sequence[str], expected: Sequence[object], unmet: object
+) -> Reason | None:
+    """That a list was passed for messages that are pending one by one, if it was."""
+    if not isinstance(unmet, (list, tuple)) or len(unmet) > len(pending):
+        return None
+    if bool(unmet) != bool(pending) or None in _paired(unmet, pending):
+        return None
+    apart = [one for value in expected for one in (unmet if value is unmet else [value])]
+    what = "".join(f", {failure_text.show(one)}" for one in apart)
+    if len(what) > _LONGEST_CALL or not all(isinstance(one, str) for one in apart):
+        what = ", *messages"
+    return Reason(
+        f"a {type(unmet).__name__} stands for one JSON message",
+        f"Pass {'them one by one' if apart else 'none'}: assert_queued(stub, {client_id!r}{what}).",
+    )
 
 
 def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int | None]) -> Reason:

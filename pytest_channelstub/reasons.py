@@ -174,13 +174,21 @@ class Reasons:
 
     # One message that was expected, and is not there.
 
-    def why_absent(self, to: str, match: Match, *, skip: Collection[int | None] = ()) -> Reason:
+    def why_absent(
+        self,
+        to: str,
+        match: Match,
+        *,
+        skip: Collection[int | None] = (),
+        otherwise: Reason | None = None,
+    ) -> Reason:
         """Why a message that matches is not to be had.
 
         Args:
             to: The client id or token that was asserted on.
             match: Whether a message is the one.
             skip: Indexes of messages that are accounted for.
+            otherwise: What to say of one that was never sent to anybody.
         """
         foreign = self.why_foreign(to)
         if foreign is not None:
@@ -193,6 +201,7 @@ class Reasons:
             self._failed(to, match)
             or self._elsewhere(to, match, least=1 if own else 0)
             or self._too_few(to, own)
+            or otherwise
             or self._never(to)
         )
 

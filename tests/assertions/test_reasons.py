@@ -394,6 +394,60 @@ def test_a_second_message_that_went_to_a_client_id_that_looks_alike(channel_stub
         )
 
 
+@pytest.mark.parametrize(
+    ("messages", "expected", "told"),
+    [
+        (
+            ["hi", "ho"],
+            [["hi", "ho"]],
+            "Pass them one by one: assert_queued(stub, 'a', 'hi', 'ho').",
+        ),
+        (["hi", "ho"], [["ho"]], "Pass them one by one: assert_queued(stub, 'a', 'ho')."),
+        (["x", "hi"], ["x", ["hi"]], "Pass them one by one: assert_queued(stub, 'a', 'x', 'hi')."),
+        (['{"n": 1}'], [[{"n": 1}]], "Pass them one by one: assert_queued(stub, 'a', *messages)."),
+        (["x" * 99], [["x" * 99]], "Pass them one by one: assert_queued(stub, 'a', *messages)."),
+        ([], [[]], "Pass none: assert_queued(stub, 'a')."),
+    ],
+)
+def test_a_list_of_messages_that_are_pending_one_by_one(
+    messages, expected, told, channel_stub, channel_client
+):
+    channel_client("a")
+    for message in messages:
+        channel.send_message("a", message)
+
+    for kind in (list, tuple):
+        given = [kind(one) if isinstance(one, list) else one for one in expected]
+        assert reason_of(assert_queued, channel_stub, "a", *given) == (
+            f"a {kind.__name__} stands for one JSON message. {told}"
+        )
+        with pytest.raises(AssertionError) as caught:
+            assert_queued(channel_stub, "a", *given)
+        assert "nearest miss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"), [(["hi"], ["hi", "ho"]), (["hi", "ho"], ["hi", "hi"]), (["hi"], [])]
+)
+def test_a_list_of_other_messages_than_are_pending_is_one_that_was_never_sent(
+    messages, expected, channel_stub, channel_client
+):
+    channel_client("alice")
+    for message in messages:
+        channel.send_message("alice", message)
+
+    assert reason_of(assert_queued, channel_stub, "alice", expected).startswith("never sent like")
+
+
+def test_a_list_that_was_sent_and_dropped_is_told_of_before_its_items(channel_stub, channel_client):
+    channel.send_message("alice", "[]")
+    channel_client("alice")
+
+    assert reason_of(assert_queued, channel_stub, "alice", []).startswith(
+        "sent at +0.0 s and dropped"
+    )
+
+
 def test_a_message_that_should_not_have_been_sent(channel_stub, channel_clock, channel_client):
     channel_clock.advance(1)
     channel.send_message("alice", "early")
