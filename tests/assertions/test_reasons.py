@@ -19,6 +19,7 @@ from pytest_channelstub import (
     channel,
 )
 from pytest_channelstub.channel_service_pb import SendMessageRequest, VoidProto
+from pytest_channelstub.reasons import how_alike
 
 
 def reason_of(assertion, *arguments, **keywords):
@@ -269,6 +270,10 @@ def test_a_message_to_a_client_id_that_looks_alike(other, difference, channel_st
     assert reason_of(assert_queued, channel_stub, "alice", "hi").startswith(
         f"sent at +0.0 s to {other!r}, not to 'alice': the two differ in {difference}."
     )
+
+
+def test_a_client_id_does_not_differ_from_itself():
+    assert how_alike("alice", "alice") == ""
 
 
 def test_a_message_to_an_expired_token(channel_stub, channel_clock):
