@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import overload
 
+# A failure points at the line of the test, not at ours.
+__tracebackhide__ = True
+
 KINDS = (
     "create", "connect", "refresh", "poll", "send", "drop", "read", "clear", "close",
     "disconnect", "timeout", "request", "error", "reject", "reset",

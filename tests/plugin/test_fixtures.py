@@ -81,14 +81,17 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
 
         def test_bad_token(channel_stub):
             channel_stub.connect_channel("alice")
+
+        def test_bad_kind(channel_stub):
+            channel_stub.timeline.of(kind="dropped")
         """
     )
 
     result = pytester.runpytest("--tb=short")
 
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5)
     places = [line for line in result.outlines if ": in " in line]
-    assert len(places) == 4, places
+    assert len(places) == 5, places
     assert all(": in test_" in place for place in places)
     result.stdout.fnmatch_lines_random(
         [
