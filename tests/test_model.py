@@ -58,7 +58,7 @@ class Model:
     now: float = START
     queues: dict[str, list[str]] = field(default_factory=dict)
     timers: list[Timer] = field(default_factory=list)
-    holds: list[tuple[str, int]] = field(default_factory=list)
+    holds: dict[object, tuple[str, int]] = field(default_factory=dict)
     posts: list[tuple[str, str, float]] = field(default_factory=list)
     events: list[tuple[float, str, str | None, str | None]] = field(default_factory=list)
     errors: dict[str | None, type] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Model:
         self.note("request", client_id, url, at)
 
     def deadline(self, client_id):
-        ends = [expires for held, expires in self.holds if held == client_id]
+        ends = [expires for held, expires in self.holds.values() if held == client_id]
         return max([self.now, *ends]) + 2
 
     def schedule(self, client_id):
@@ -98,8 +98,8 @@ class Model:
         self.post("connected", client_id, self.now)
         return False
 
-    def let_go(self, client_id, expires):
-        self.holds.remove((client_id, expires))
+    def let_go(self, hold):
+        client_id, expires = self.holds.pop(hold, (None, self.now))
         if expires > self.now:
             self.refresh(client_id)
 
@@ -257,17 +257,17 @@ class StubBesideModel(RuleBasedStateMachine):
                 ChannelClient(self.stub, text, keep_alive=True)
             return multiple()
         page = ChannelClient(self.stub, text, keep_alive=True)
-        self.model.holds.append((client_id, expires))
+        self.model.holds[page] = (client_id, expires)
         self.model.refresh(client_id)
         if self.model.enter(client_id):
             self.model.note("refresh", client_id)
-        return (page, client_id, expires)
+        return (page, client_id)
 
     @rule(page=consumes(pages))
     def close_a_page(self, page):
-        page, client_id, expires = page
+        page, client_id = page
         page.close()
-        self.model.let_go(client_id, expires)
+        self.model.let_go(page)
         if client_id in self.model.queues:
             self.model.leave(client_id, "close")
 
@@ -278,15 +278,14 @@ class StubBesideModel(RuleBasedStateMachine):
             return multiple()
         hold = ExitStack()
         hold.enter_context(self.stub.hold(client_id, text))
-        self.model.holds.append((client_id, expires))
+        self.model.holds[hold] = (client_id, expires)
         self.model.refresh(client_id)
-        return (hold, client_id, expires)
+        return hold
 
     @rule(hold=consumes(holds))
     def stop_holding(self, hold):
-        hold, client_id, expires = hold
         hold.close()
-        self.model.let_go(client_id, expires)
+        self.model.let_go(hold)
 
     # By hand.
 
@@ -316,7 +315,7 @@ class StubBesideModel(RuleBasedStateMachine):
     @rule()
     def start_over(self):
         self.stub.reset("all")
-        self.model = Model(holds=self.model.holds)
+        self.model = Model()
 
     # Time.
 
