@@ -23,6 +23,9 @@ SECTION = "channel timeline"
 MOST_EVENTS = 50
 """How many events of a timeline the section shows."""
 
+MOST_STUBS = 8
+"""How many stubs of one test are told of: Hypothesis may have a test build thousands."""
+
 _FULL_FROM = 2  # -vv
 
 
@@ -42,6 +45,7 @@ class Reporter:
         self._full_before = verbosity.show_in_full(config.getoption("verbose", 0) >= _FULL_FROM)
         self._stubs: list[weakref.ref[ChannelServiceStub]] = []
         self._used: list[tuple[Timeline, int]] = []
+        self._left_out = 0
         self._older: list[tuple[Timeline, int]] = []
         self._outcomes: dict[str, str] = {}
         self._failure = ""
@@ -66,6 +70,7 @@ class Reporter:
     def pytest_runtest_setup(self) -> None:
         """Forget the last test's stubs, and watch for new ones."""
         self._used, self._outcomes, self._failure = [], {}, ""
+        self._left_out = 0
         self._stubs = [reference for reference in self._stubs if reference() is not None]
         stubs = [stub for stub in (reference() for reference in self._stubs) if stub is not None]
         self._older = [(stub.timeline, len(stub.timeline)) for stub in stubs]
@@ -84,7 +89,7 @@ class Reporter:
         timelines = self._timelines(item)
         if report.failed and timelines:
             self._failure = self._failure or _crash(report)
-            _add_section(report, timelines)
+            _add_section(report, timelines, self._left_out)
         if report.when == "teardown" and self._directory is not None and timelines:
             self._write_page(report, timelines)
         return report
@@ -121,6 +126,9 @@ class Reporter:
         # The timeline alone is kept: a stub that nobody holds has to go as it would untested.
         self._stubs.append(weakref.ref(stub))
         self._used.append((stub.timeline, 0))
+        if len(self._used) > MOST_STUBS:
+            del self._used[1]  # the first is most often that of the fixture
+            self._left_out += 1
 
     def _timelines(self, item: pytest.Item) -> list[tuple[Timeline, int]]:
         """The timelines that the test had a part in, and the index of its first event."""
@@ -183,8 +191,13 @@ def _crash(report: pytest.TestReport) -> str:
     return str(report.longrepr if crash is None else crash.message)
 
 
-def _add_section(report: pytest.TestReport, timelines: list[tuple[Timeline, int]]) -> None:
-    text = "\n\n".join(_section(timeline, first) for timeline, first in timelines)
+def _add_section(
+    report: pytest.TestReport, timelines: list[tuple[Timeline, int]], left_out: int
+) -> None:
+    sections = [_section(timeline, first) for timeline, first in timelines]
+    if left_out:
+        sections.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
+    text = "\n\n".join(sections)
     # In the failure itself, where junit's XML has it too: of a report's own sections it
     # takes only what was captured.
     failure: Any = report.longrepr

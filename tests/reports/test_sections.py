@@ -164,6 +164,27 @@ def test_each_of_several_stubs_is_shown(pytester):
     )
 
 
+def test_of_a_test_that_builds_stub_after_stub_the_first_and_the_last_are_shown(pytester):
+    pytester.makepyfile("""
+        from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+
+        def test_fails(channel_stub):
+            channel.send_message("alice", "of the fixture")
+            for number in range(1200):
+                with ChannelServiceStub(time_func=FakeClock().time):
+                    channel.send_message("alice", f"message {number}")
+            assert False
+    """)
+    result = pytester.runpytest()
+
+    drops = [line for line in result.outlines if line.startswith("+0.0 s  drop  alice")]
+    assert [line.rpartition("  ")[2] for line in drops] == [
+        "'of the fixture'",
+        *(f"'message {number}'" for number in range(1193, 1200)),
+    ]
+    result.stdout.fnmatch_lines(["(1,193 stubs of this test, from its second on, are left out)"])
+
+
 @pytest.mark.parametrize(("colour", "coloured"), [("yes", True), ("no", False)])
 def test_kinds_are_coloured_only_where_pytest_colours(pytester, colour, coloured):
     pytester.makepyfile(FAILING)
