@@ -203,6 +203,9 @@ class ChannelServiceStub(ChannelService):
         self._log("Connecting channel %s of client id %s", token, client_id)
         if self._enter(client_id, token, now):
             self.timeline.record((now, "refresh", client_id, token, None, ""))
+        earlier = self._time()
+        if earlier < now:
+            self._refresh(client_id, earlier)
 
     def connect_and_pop_first_message(self, token: str) -> str | None:
         """Poll, as a page does: connect or refresh, then take the first message.
@@ -266,7 +269,10 @@ class ChannelServiceStub(ChannelService):
             self._refresh(client_id, now)
         else:
             self._enter(client_id, token, now)
-            now = self._time()  # the app's handler may have let time pass
+        # The app's handler may have let time pass, and another thread may have gone back.
+        began, now = now, self._time()
+        if now < began:
+            self._refresh(client_id, now)
         message = self._connections.pop(now, client_id, token, reader)
         if _ROOT.level <= self._heard_at:
             self._log("Polling channel %s of client id %s: %r", token, client_id, message)
@@ -344,11 +350,13 @@ class ChannelServiceStub(ChannelService):
             self.timeline.wake()
 
     def _renew(self) -> None:
+        # The clock first: a call of another thread that began before then finds, when it
+        # has connected its client, that the time has gone back.
+        self.clock.reset()
         self._own.cancel_all()
         self._own.forget_requests()
         self._connections.forget()
         self._errors.clear()
         self.__dict__.pop("random", None)
         self.timeline.clear()
-        self.clock.reset()
         self.timeline.wake()

@@ -300,6 +300,26 @@ def test_a_client_whose_id_reads_like_a_token_is_that_client(stub):
     assert not stub.is_connected("alice")
 
 
+@pytest.mark.parametrize("way", ["connect_channel", "connect_and_pop_first_message"])
+@pytest.mark.parametrize("connected_before", [False, True])
+def test_a_client_that_connects_while_the_time_goes_back_stays_two_seconds_from_there(
+    way, connected_before
+):
+    times = [0.0]
+    with ChannelServiceStub(time_func=lambda: times.pop(0) if times[1:] else times[0]) as stub:
+        token = channel.create_channel("alice")
+        if connected_before:
+            stub.connect_channel(token)
+        times[:] = [1.5, 0.5]
+
+        getattr(stub, way)(token)
+
+        times[:] = [2.25]
+        assert stub.is_connected("alice")
+        times[:] = [2.5]
+        assert not stub.is_connected("alice")
+
+
 # Holds.
 
 
