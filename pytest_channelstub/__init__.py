@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel
-    from pytest_channelstub.assertions import (
+    from pytest_channelstub._assertions.helpers import (
         ANY,
         assert_connected,
         assert_disconnected,
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
         assert_token_expired,
         assert_token_valid,
     )
-    from pytest_channelstub.channel_service_pb import ChannelServiceError
+    from pytest_channelstub._service.channel_service_pb import ChannelServiceError
     from pytest_channelstub.client import ChannelClient
-    from pytest_channelstub.clock import FakeClock
-    from pytest_channelstub.dispatcher import ChannelAppWarning
-    from pytest_channelstub.stub import ChannelServiceStub
-    from pytest_channelstub.tokens import InvalidTokenError, TokenTimedOutError
+    from pytest_channelstub._service.clock import FakeClock
+    from pytest_channelstub._service.delivery import ChannelAppWarning
+    from pytest_channelstub._service.stub import ChannelServiceStub
+    from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
 
 _HOMES = {
-    "ChannelAppWarning": "dispatcher",
+    "ChannelAppWarning": "_service.delivery",
     "ChannelClient": "client",
-    "ChannelServiceError": "channel_service_pb",
-    "ChannelServiceStub": "stub",
-    "FakeClock": "clock",
-    "InvalidTokenError": "tokens",
-    "TokenTimedOutError": "tokens",
+    "ChannelServiceError": "_service.channel_service_pb",
+    "ChannelServiceStub": "_service.stub",
+    "FakeClock": "_service.clock",
+    "InvalidTokenError": "_tokens",
+    "TokenTimedOutError": "_tokens",
     **dict.fromkeys(
         (
             "ANY",
@@ -45,7 +45,7 @@ _HOMES = {
             "assert_token_expired",
             "assert_token_valid",
         ),
-        "assertions",
+        "_assertions.helpers",
     ),
 }
 _MODULES = ("apiproxy_errors", "channel")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_channelstub import appengine
+from pytest_channelstub._appengine import importing as appengine
 
 if TYPE_CHECKING:
     from pytest_channelstub._errors import (

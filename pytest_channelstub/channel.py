@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pytest_channelstub import apiproxy, apiproxy_errors, appengine
-from pytest_channelstub._values import shown
-from pytest_channelstub.channel_service_pb import (
+from pytest_channelstub import apiproxy_errors
+from pytest_channelstub._service import apiproxy
+from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._record._values import shown
+from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
     CreateChannelResponse,

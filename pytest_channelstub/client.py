@@ -6,14 +6,14 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._values import shown
+from pytest_channelstub._record._values import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub._service.stub import ChannelServiceStub
 
 
 # A failure points at the line of the test, not at ours.
@@ -168,7 +168,7 @@ class ChannelClient:
         self._hold.close()
 
     def _why_nothing(self) -> str:
-        from pytest_channelstub import failures  # noqa: PLC0415 (only a failure needs it)
+        from pytest_channelstub._assertions import messages as failures  # noqa: PLC0415 (only a failure needs it)
 
         if self._closed:
             return f"the client of {self.client_id!r} is closed: open another to read on"

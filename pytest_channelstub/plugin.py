@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub import _options, appengine
-from pytest_channelstub._run import Run, forget_unloaded_modules
+from pytest_channelstub._plugin import options as _options
+from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._plugin.session import Run, forget_unloaded_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_channelstub.client import ChannelClient
-    from pytest_channelstub.clock import FakeClock, Moment
-    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub._service.clock import FakeClock, Moment
+    from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub.web import ChannelServer
 
 
@@ -233,7 +234,7 @@ def channel_server(
 
     Example: `page.goto(channel_server.url_for("/chat", user="alice"))`.
     """
-    from pytest_channelstub import _servers  # noqa: PLC0415 (when first asked for)
+    from pytest_channelstub._plugin import servers as _servers  # noqa: PLC0415 (when first asked for)
 
     with _servers.of(pytestconfig).serve(channel_stub, channel_app) as server:
         yield server

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from pytest_channelstub import ChannelServiceStub, FakeClock, apiproxy_errors, channel
-from pytest_channelstub.apiproxy import RPC, APIProxyStub, Synchronized
-from pytest_channelstub.channel_service_pb import (
+from pytest_channelstub._service.apiproxy import RPC, APIProxyStub, Synchronized
+from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
     CreateChannelResponse,

@@ -12,7 +12,7 @@ import freezegun
 import pytest
 
 from pytest_channelstub import FakeClock
-from pytest_channelstub.process_clock import FrozenClock, SystemClock
+from pytest_channelstub._service.process_clock import FrozenClock, SystemClock
 
 # pytest cannot make an id of it itself.
 FIVE_THOUSAND_DIGITS = pytest.param(10**5000, id="five thousand digits")

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pytest_channelstub import apiproxy_errors, channel, channel_service_pb
+from pytest_channelstub import apiproxy_errors, channel
+from pytest_channelstub._service import channel_service_pb
 
 HERE = Path(__file__).with_name("conformance")
 SCENARIOS = json.loads((HERE / "scenarios.json").read_text("utf-8"))

@@ -9,13 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub import (
-    FakeClock,
-    InvalidTokenError,
-    TokenTimedOutError,
-    _options,
-    channel,
-)
+from pytest_channelstub import FakeClock, InvalidTokenError, TokenTimedOutError, channel
+from pytest_channelstub._plugin import options as _options
 from pytest_channelstub.web import ChannelMiddleware
 
 MUTATED_TOKENS = 100_000

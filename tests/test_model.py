@@ -24,15 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pytest_channelstub import (
-    ChannelClient,
-    ChannelServiceStub,
-    FakeClock,
-    InvalidTokenError,
-    TokenTimedOutError,
-    apiproxy_errors,
-    channel,
-)
+from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
 
 START = 1_300_000_000.0
 SECONDS = float(os.environ.get("CHANNELSTUB_MODEL_SECONDS", "0"))

@@ -24,7 +24,7 @@ def test_the_plugin_imports_no_freezegun_google_http_or_asyncio():
 
     assert "pytest_channelstub.plugin" in loaded
     assert [name for name in loaded if name.partition(".")[0] in UNWANTED] == []
-    assert "pytest_channelstub.stub" not in loaded
+    assert "pytest_channelstub._service.stub" not in loaded
 
 
 def test_a_stub_is_whole_where_no_pytest_runs():

@@ -9,18 +9,10 @@ import threading
 
 import pytest
 
-from pytest_channelstub import (
-    ChannelClient,
-    ChannelServiceStub,
-    FakeClock,
-    InvalidTokenError,
-    TokenTimedOutError,
-    apiproxy_errors,
-    channel,
-)
-from pytest_channelstub.dispatcher import ChannelAppWarning, RequestInfo
-from pytest_channelstub.process_clock import SystemClock
-from pytest_channelstub.timeline import Timeline
+from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
+from pytest_channelstub._service.delivery import ChannelAppWarning, RequestInfo
+from pytest_channelstub._service.process_clock import SystemClock
+from pytest_channelstub._record.timeline import Timeline
 
 
 class Unshowable:

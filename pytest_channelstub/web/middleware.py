@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from pytest_channelstub import tokens
+from pytest_channelstub import _tokens as tokens
 from pytest_channelstub.web.lookout import Lookout
-from pytest_channelstub.web.polling import AskerGoneError, Poll, Polls
+from pytest_channelstub.web.long_poll import AskerGoneError, Poll, Polls
 from pytest_channelstub.web.presence import Page, Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub._service.stub import ChannelServiceStub
 
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub.web.lookout import Lookout
 
 # Pages that left are remembered only for as long as a request of theirs may still come.

@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pytest_channelstub.waiting import monotonic
+from pytest_channelstub._service.waiting import monotonic
 from pytest_channelstub.web.lookout import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pytest_channelstub.stub import ChannelServiceStub
+    from pytest_channelstub._service.stub import ChannelServiceStub
 
 try:
     from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from pytest_channelstub import appengine
+from pytest_channelstub._appengine import importing as appengine
 
 PACKAGE = Path(appengine.__file__).parent
 

@@ -8,7 +8,10 @@ from unittest import mock
 
 import pytest
 
-from pytest_channelstub import appengine, channel, channel_service_pb, stub
+from pytest_channelstub import channel
+from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._service import channel_service_pb
+from pytest_channelstub._service import stub
 
 NAMES = {
     "google.appengine.api.channel": channel,
@@ -117,7 +120,7 @@ def test_a_reload_keeps_the_module_object(run_python):
     printed = run_python(
         """
         import importlib
-        from pytest_channelstub import appengine
+        from pytest_channelstub._appengine import importing as appengine
         appengine.install("always")
         from google.appengine.api import channel
         print(importlib.reload(channel) is channel, channel.__spec__.name)
@@ -146,7 +149,7 @@ def test_auto_offers_nothing_without_an_sdk(run_python):
     printed = run_python(
         """
         import sys
-        from pytest_channelstub import appengine
+        from pytest_channelstub._appengine import importing as appengine
         appengine.install("auto")
         try:
             from google.appengine.api import channel
@@ -163,7 +166,8 @@ def test_always_offers_the_names_without_an_sdk_and_leaves_no_trace(run_python):
     printed = run_python(
         """
         import sys
-        from pytest_channelstub import appengine, channel as ours
+        from pytest_channelstub import channel as ours
+        from pytest_channelstub._appengine import importing as appengine
         before = list(sys.meta_path), dict(vars(ours))
         installation = appengine.install("always")
         from google.appengine.api import channel
@@ -191,7 +195,7 @@ def test_always_leaves_another_google_package_alone(run_python, tmp_path):
         f"""
         import sys
         sys.path.append({str(tmp_path)!r})
-        from pytest_channelstub import appengine
+        from pytest_channelstub._appengine import importing as appengine
         installation = appengine.install("always")
         from google.appengine.api import channel
         import google.protobuf
@@ -210,7 +214,8 @@ def test_asking_for_an_error_class_conjures_up_no_google_package(run_python):
     printed = run_python(
         """
         import sys
-        from pytest_channelstub import appengine, apiproxy_errors
+        from pytest_channelstub import apiproxy_errors
+        from pytest_channelstub._appengine import importing as appengine
         appengine.install("always")
         print(apiproxy_errors.OverQuotaError.__module__)
         print([name for name in sys.modules if name.startswith("google")])

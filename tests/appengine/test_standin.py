@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from pytest_channelstub import apiproxy_errors, appengine, channel
-from pytest_channelstub.clock import FakeClock
-from pytest_channelstub.stub import ChannelServiceStub
+from pytest_channelstub import apiproxy_errors, channel
+from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._service.clock import FakeClock
+from pytest_channelstub._service.stub import ChannelServiceStub
 
 
 @pytest.fixture

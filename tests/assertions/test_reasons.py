@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_channelstub import (
-    ChannelClient,
-    ChannelServiceStub,
-    FakeClock,
-    apiproxy_errors,
-    assert_connected,
-    assert_dropped,
-    assert_not_sent,
-    assert_queued,
-    assert_sent,
-    assert_token_expired,
-    assert_token_valid,
-    channel,
-)
-from pytest_channelstub.channel_service_pb import SendMessageRequest, VoidProto
-from pytest_channelstub.reasons import how_alike
+from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, apiproxy_errors, assert_connected, assert_dropped, assert_not_sent, assert_queued, assert_sent, assert_token_expired, assert_token_valid, channel
+from pytest_channelstub._service.channel_service_pb import SendMessageRequest, VoidProto
+from pytest_channelstub._record.diagnosis import how_alike
 
 
 def reason_of(assertion, *arguments, **keywords):

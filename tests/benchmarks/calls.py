@@ -138,7 +138,7 @@ def test_100_000_clients(table):
 
 
 def _in_force(stub):
-    from pytest_channelstub import apiproxy  # noqa: PLC0415 (only here)
+    from pytest_channelstub._service import apiproxy  # noqa: PLC0415 (only here)
 
     apiproxy.enter_force(stub)
 

@@ -9,9 +9,9 @@ import sys
 import time
 import tracemalloc
 
-from pytest_channelstub import rendering
-from pytest_channelstub.reasons import Reasons
-from pytest_channelstub.timeline import Timeline
+from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record.diagnosis import Reasons
+from pytest_channelstub._record.timeline import Timeline
 
 EVENTS = 1_000_000
 AT_MOST_MICROSECONDS = 0.5

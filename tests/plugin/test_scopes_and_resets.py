@@ -178,7 +178,7 @@ def test_a_test_without_fixtures_of_its_own_is_reset_too(pytester):
         import unittest
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import in_force
 
         @pytest.fixture(scope="session", autouse=True)
         def connected(channel_stub):
@@ -236,7 +236,7 @@ def test_make_channel_stub_serves_fixtures_of_every_scope(pytester):
         """
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import in_force
 
         @pytest.fixture(scope="session")
         def wide(make_channel_stub):
@@ -271,7 +271,7 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
     pytester.makeconftest(
         """
         import pytest
-        from pytest_channelstub.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import in_force
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_unconfigure(config):
@@ -286,7 +286,7 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
 
     pytester.runpytest("-s").assert_outcomes(passed=2)
 
-    from pytest_channelstub.apiproxy import in_force  # noqa: PLC0415 (after the run)
+    from pytest_channelstub._service.apiproxy import in_force  # noqa: PLC0415 (after the run)
 
     assert in_force() is None
 

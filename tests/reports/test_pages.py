@@ -13,19 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub import (
-    ChannelServiceStub,
-    FakeClock,
-    InvalidTokenError,
-    TokenTimedOutError,
-    apiproxy_errors,
-    channel,
-    timeline_page,
-)
-from pytest_channelstub.dispatcher import ChannelAppWarning
-from pytest_channelstub.page_layout import layout
-from pytest_channelstub.replay import replay
-from pytest_channelstub.timeline import KINDS, Timeline
+from pytest_channelstub import ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
+from pytest_channelstub._html import page as timeline_page
+from pytest_channelstub._service.delivery import ChannelAppWarning
+from pytest_channelstub._html.layout import layout
+from pytest_channelstub._record.history import replay
+from pytest_channelstub._record.timeline import KINDS, Timeline
 
 SUITE = """
 import pytest

@@ -9,27 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pytest_channelstub
-from pytest_channelstub import (
-    ANY,
-    ChannelAppWarning,
-    ChannelClient,
-    ChannelServiceError,
-    ChannelServiceStub,
-    FakeClock,
-    InvalidTokenError,
-    TokenTimedOutError,
-    apiproxy_errors,
-    assert_connected,
-    assert_disconnected,
-    assert_dropped,
-    assert_not_sent,
-    assert_queued,
-    assert_sent,
-    assert_token_expired,
-    assert_token_valid,
-    channel,
-)
-from pytest_channelstub.channel_service_pb import (
+from pytest_channelstub import ANY, ChannelAppWarning, ChannelClient, ChannelServiceError, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, assert_connected, assert_disconnected, assert_dropped, assert_not_sent, assert_queued, assert_sent, assert_token_expired, assert_token_valid, channel
+from pytest_channelstub._service.channel_service_pb import (
     CreateChannelRequest,
     CreateChannelResponse,
     SendMessageRequest,
@@ -41,7 +22,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from pytest_channelstub.timeline import Event, Timeline
+    from pytest_channelstub._record.timeline import Event, Timeline
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

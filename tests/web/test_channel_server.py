@@ -225,6 +225,6 @@ def test_two():
 def test_the_servers_of_a_run_are_found_again_where_their_module_was_loaded_anew(
     pytestconfig, monkeypatch
 ):
-    servers = importlib.import_module("pytest_channelstub._servers").of(pytestconfig)
-    monkeypatch.delitem(sys.modules, "pytest_channelstub._servers")
-    assert importlib.import_module("pytest_channelstub._servers").of(pytestconfig) is servers
+    servers = importlib.import_module("pytest_channelstub._plugin.servers").of(pytestconfig)
+    monkeypatch.delitem(sys.modules, "pytest_channelstub._plugin.servers")
+    assert importlib.import_module("pytest_channelstub._plugin.servers").of(pytestconfig) is servers

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import pytest
 from werkzeug.test import Client
 
-from pytest_channelstub import channel, tokens
+from pytest_channelstub import channel
+from pytest_channelstub import _tokens as tokens
 from pytest_channelstub.web import ChannelMiddleware
 
 DEV = "/_ah/channel/dev"

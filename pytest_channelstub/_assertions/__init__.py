@@ -1,0 +1,1 @@
+"""The assert_ helpers and what they say."""

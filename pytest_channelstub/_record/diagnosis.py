@@ -1,0 +1,339 @@
+"""Why a message is not where a test expects it: sentences, derived from the timeline alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub import _tokens as tokens
+from pytest_channelstub._record.history import TAKEN, Story, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from pytest_channelstub._record.history import Connection
+    from pytest_channelstub._record.timeline import Event, Timeline
+
+    Match = Callable[[str], bool]
+
+_READERS = {
+    "poll": "a poll (connect_and_pop_first_message)",
+    "pop": "pop_first_message",
+    "client": "a ChannelClient",
+}
+
+
+_SENT_HOLDS = "assert_sent(stub, {name}, ...) holds for messages that are no longer pending, too."
+_ADVICE = {
+    "early": "Connect it before the app sends: channel_client({name}).",
+    "timeout": "Keep it connected: channel_client({name}, keep_alive=True), or poll every 2 s.",
+    "close": "Connect it again before the app sends: channel_client({name}).",
+    "disconnect": "Connect it again before the app sends: channel_client({name}).",
+    "expired token": "Send to the client id {name}, or to a token that is still valid.",
+    "read": _SENT_HOLDS,
+    "clear": _SENT_HOLDS,
+    TAKEN: _SENT_HOLDS,
+    "reset": "A stub that outlives a test is reset between tests: @pytest.mark.channel_reset.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is not as expected.
+
+    Attributes:
+        sentence: What happened, without a full stop.
+        advice: What to type next, a sentence of its own; or empty.
+    """
+
+    sentence: str
+    advice: str = ""
+
+
+class Reasons:
+    """The reasons of one timeline.
+
+    Args:
+        timeline: Of the stub; it is read once, here.
+
+    Attributes:
+        story: The timeline, replayed.
+        start: What times are relative to, in seconds since the epoch.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.story: Story = replay(*timeline.snapshot())
+        self.start = timeline.start
+
+    def at(self, index: int) -> str:
+        """When an event was, such as "+1.5 s"."""
+        return rendering.since(self.story.events[index].at, self.start)
+
+    def messages(self, to: str, kinds: Sequence[str] = ("send", "drop")) -> tuple[int, ...]:
+        """Indexes of the messages that went to a client id or token, queued or dropped."""
+        client_id = client_id_of(to)
+        return tuple(
+            index
+            for index, event in enumerate(self.story.events)
+            if event.kind in kinds and event.client_id in (client_id, to)
+        )
+
+    # One message.
+
+    def fate(self, index: int) -> str:
+        """What became of a message: "sent at +1.5 s and dropped: ..."."""
+        if self.story.events[index].kind == "drop":
+            return f"sent at {self.at(index)} and dropped: {self.why_dropped(index)}"
+        fate = self.story.fates[index]
+        if fate.kind == TAKEN:
+            return f"sent at {self.at(index)} and taken out of the list of get_channel_messages"
+        if fate.index is None:
+            return f"sent at {self.at(index)}, and still pending"
+        event = self.story.events[fate.index]
+        return f"sent at {self.at(index)} and {self._ended(event, fate.index)}"
+
+    def why_dropped(self, index: int) -> str:
+        """Why a message was dropped: "alice connected first at +2.0 s"."""
+        event = self.story.events[index]
+        address = event.client_id or ""
+        if event.outcome == "expired token":
+            return self._expired_address(address)
+        name = rendering.client(address)
+        before = self.story.connection(address, before=index)
+        if before is None:
+            after = self.story.next_connection(address, index)
+            if after is None:
+                return f"{name} never connected"
+            return f"{name} connected first at {self.at(after.first)}"
+        return self._over(name, before) + self._again(address, index)
+
+    def _over(self, name: str, connection: Connection) -> str:
+        assert connection.last is not None  # noqa: S101 (it was over when the message came)
+        at = self.at(connection.last)
+        kind = self.story.events[connection.last].kind
+        if kind == "close":
+            return f"{name} had closed its channel at {at}"
+        if kind == "disconnect":
+            return f"{name} was disconnected by hand at {at} (disconnect_channel_event)"
+        idle = self.story.events[connection.last].outcome.partition(",")[0]
+        return f"{name} had timed out at {at}, {idle}{self._token_over(connection)}"
+
+    def _token_over(self, connection: Connection) -> str:
+        """Why even a client that kept polling timed out: its token had ended."""
+        events = self.story.events
+        read = tokens.read(events[connection.heard].token)
+        if read is None or connection.last is None or read.expires > events[connection.last].at:
+            return ""
+        return f" (its token had expired at {rendering.since(read.expires, self.start)})"
+
+    def _again(self, client_id: str, index: int) -> str:
+        after = self.story.next_connection(client_id, index)
+        return "" if after is None else f", and connected again only at {self.at(after.first)}"
+
+    def _expired_address(self, token: str) -> str:
+        read = tokens.read(token)
+        assert read is not None  # noqa: S101 (the stub has read it)
+        ended = rendering.since(read.expires, self.start)
+        return (
+            f"it was addressed to {rendering.token(token)}, which expired at {ended}, and an "
+            "expired token counts as an unknown client id"
+        )
+
+    def _ended(self, event: Event, index: int) -> str:
+        at = self.at(index)
+        name = rendering.client(event.client_id)
+        if event.kind == "read":
+            return f"already read at {at} by {_READERS.get(event.outcome, event.outcome)}"
+        if event.kind == "clear":
+            return f"cleared unread at {at} (clear_channel_messages)"
+        if event.kind == "reset":
+            return f"emptied out unread at {at} by a reset of the stub"
+        if event.kind == "close":
+            return f"lost unread at {at}, when {name} closed its channel"
+        if event.kind == "disconnect":
+            return f"lost unread at {at}, when {name} was disconnected by hand"
+        return f"lost unread at {at}, when {name} timed out ({event.outcome.partition(',')[0]})"
+
+    def advice(self, index: int) -> str:
+        """What to type so that a message like this one arrives, or is found."""
+        event = self.story.events[index]
+        name = repr(client_id_of(event.client_id or ""))
+        kind = self._cause(index)
+        return _ADVICE.get(kind, "").format(name=name)
+
+    def _cause(self, index: int) -> str:
+        event = self.story.events[index]
+        if event.kind == "send":
+            return self.story.fates[index].kind
+        if event.outcome == "expired token":
+            return event.outcome
+        before = self.story.connection(event.client_id or "", before=index)
+        if before is None or before.last is None:
+            return "early"
+        return self.story.events[before.last].kind
+
+    # One message that was expected, and is not there.
+
+    def why_absent(
+        self,
+        to: str,
+        match: Match,
+        *,
+        skip: Collection[int | None] = (),
+        otherwise: Reason | None = None,
+    ) -> Reason:
+        """Why a message that matches is not to be had.
+
+        Args:
+            to: The client id or token that was asserted on.
+            match: Whether a message is the one.
+            skip: Indexes of messages that are accounted for.
+            otherwise: What to say of one that was never sent to anybody.
+        """
+        foreign = self.why_foreign(to)
+        if foreign is not None:
+            return foreign
+        own = self._matching(self.messages(to), match)
+        left = [index for index in own if index not in skip]
+        if left:
+            return Reason(self.fate(left[-1]), self.advice(left[-1]))
+        return (
+            self._failed(to, match)
+            or self._elsewhere(to, match, least=1 if own else 0)
+            or self._too_few(to, own)
+            or otherwise
+            or self._never(to)
+        )
+
+    def why_nothing_to_receive(self, client_id: str) -> Reason:
+        """Why a client has no message to read."""
+        sent = self.messages(client_id)
+        if not sent:
+            return self.why_absent(client_id, lambda _: True)
+        lost = [index for index in sent if self._cause(index) != "read"]
+        index = (lost or sent)[-1]
+        return Reason(f"the last message was {self.fate(index)}", self.advice(index))
+
+    def why_unconnected(self, to: str) -> Reason:
+        """Why a client is not connected: "alice had timed out at +3.5 s, ..."."""
+        client_id = client_id_of(to)
+        last = self.story.connection(client_id)
+        if last is not None and last.last is not None:
+            kind = self.story.events[last.last].kind
+            advice = _ADVICE[kind].format(name=repr(client_id))
+            return Reason(self._over(rendering.client(client_id), last), advice)
+        advice = _ADVICE["early"].format(name=repr(client_id))
+        sentence = f"{self._alike(client_id)}{rendering.client(client_id)} never connected"
+        return self.why_foreign(to) or Reason(sentence, advice)
+
+    def why_foreign(self, to: str) -> Reason | None:
+        """That a token was never made by this stub; None for any other address."""
+        made = any(one.kind == "create" and one.token == to for one in self.story.events)
+        if made or tokens.read(to) is None:
+            return None
+        return Reason(
+            f"{rendering.token(to)} was not made by this stub: it belongs to another stub or "
+            "an earlier test",
+            "Use a token that create_channel has returned in this test.",
+        )
+
+    def _alike(self, client_id: str) -> str:
+        for other in self.story.connections:
+            difference = how_alike(client_id, other)
+            if difference:
+                return f"{rendering.quoted(other)} connected, which differs in {difference}; "
+        return ""
+
+    def _matching(self, indexes: Sequence[int], match: Match) -> list[int]:
+        events = self.story.events
+        return [index for index in indexes if match(events[index].message or "")]
+
+    def _failed(self, to: str, match: Match) -> Reason | None:
+        for index, event in reversed(tuple(enumerate(self.story.events))):
+            if event.kind != "error" or event.client_id not in (to, client_id_of(to)):
+                continue
+            if event.message is not None and match(event.message):
+                call, _, error = event.outcome.partition(": ")
+                return Reason(
+                    f"sending it failed at {self.at(index)}: {call} raised {error}, "
+                    "an error that was set (SetError or channel_error)",
+                    "stub.SetError(None) lifts an error that was set for all calls.",
+                )
+        return None
+
+    def _too_few(self, to: str, own: Sequence[int]) -> Reason | None:
+        """That it was sent, but less often than expected."""
+        if not own:
+            return None
+        last = ", the last" if len(own) > 1 else ","
+        name = rendering.client(client_id_of(to))
+        return Reason(f"sent to {name} {times(len(own))} only{last} at {self.at(own[-1])}")
+
+    def _elsewhere(self, to: str, match: Match, *, least: int) -> Reason | None:
+        """That it went to another address, of those with at least so much kinship."""
+        events = self.story.events
+        client_id, own = client_id_of(to), {*self.messages(to)}
+        sent = [
+            index
+            for index, event in enumerate(events)
+            if event.kind in ("send", "drop")
+            and index not in own
+            and _kinship(client_id, event) >= least
+        ]
+        found = self._matching(sent, match)
+        if not found:
+            return None
+        index = max(found, key=lambda one: (_kinship(client_id, events[one]), one))
+        other = events[index].client_id or ""
+        if events[index].outcome == "expired token":
+            return Reason(self.fate(index), self.advice(index))
+        difference = how_alike(client_id, other)
+        show = rendering.quoted if difference else rendering.client
+        sentence = f"sent at {self.at(index)} to {show(other)}, not to {show(client_id)}"
+        if difference:
+            sentence += f": the two differ in {difference}"
+        return Reason(sentence, f"Assert on {other!r}, or have the app send to {client_id!r}.")
+
+    def _never(self, to: str) -> Reason:
+        name = rendering.client(client_id_of(to))
+        others = len(self.messages(to))
+        if others:
+            went = f"{rendering.plural(others, 'message')} went to {name}, and none matches"
+            return Reason(f"never sent like this: {went}")
+        if any(event.kind in ("send", "drop") for event in self.story.events):
+            return Reason(f"never sent: no message went to {name}, and none to others is like it")
+        return Reason("never sent: the app has sent no message at all")
+
+
+def client_id_of(to: str) -> str:
+    """The client id that an address means: a token's, whether or not its time is over."""
+    read = tokens.read(to)
+    return to if read is None else read.client_id
+
+
+def times(count: int) -> str:
+    """How often: "not once", "once", "twice", "3 times"."""
+    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def how_alike(left: str, right: str) -> str:
+    """In what alone two client ids differ: "case", "white space", both, or nothing at all."""
+    if left == right:
+        return ""
+    if left.casefold() == right.casefold():
+        return "case"
+    squeezed = "".join(left.split()), "".join(right.split())
+    if squeezed[0] == squeezed[1]:
+        return "white space"
+    if squeezed[0].casefold() == squeezed[1].casefold():
+        return "case and white space"
+    return ""
+
+
+def _kinship(client_id: str, event: Event) -> int:
+    """How likely an event's address was meant for a client: more is likelier."""
+    address = event.client_id or ""
+    if event.outcome == "expired token" and client_id_of(address) == client_id:
+        return 2
+    return 1 if how_alike(client_id, address) else 0

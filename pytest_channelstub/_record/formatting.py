@@ -1,0 +1,249 @@
+"""How times, names, messages and events read: plain characters, one line an event."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime, timezone
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from pytest_channelstub import _tokens as tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_channelstub._record.timeline import Event
+
+SHORT = 72
+"""How many characters of a message are shown where it is shortened."""
+
+_CLIENT_WIDTH = 28
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+/:-]{0,39}")
+_KIND = re.compile(r"^( *[+-][0-9][0-9a-z. ]* s  )([a-z]+)", re.MULTILINE)
+_COLOURS = {
+    "drop": "31",
+    "error": "31",
+    "reject": "31",
+    "timeout": "33",
+    "disconnect": "33",
+    "close": "33",
+    "send": "32",
+    "read": "32",
+    "connect": "36",
+}
+
+
+def span(seconds: float) -> str:
+    """A length of time: "2 s", "0.25 s", "2 h 0 min 1 s".
+
+    Args:
+        seconds: Its length; the sign is not shown.
+    """
+    milliseconds = round(abs(seconds) * 1000)
+    if milliseconds < 60_000:  # noqa: PLR2004 (a minute)
+        return f"{_short(milliseconds) if milliseconds else _tiny(abs(seconds))} s"
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    while not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{count} {unit}" for count, unit in parts) + f" {_short(milliseconds)} s"
+
+
+def since(at: float, start: float) -> str:
+    """A point in time, seen from the start: "+1.5 s", "+2 h 0 min 1 s".
+
+    Args:
+        at: Seconds since the epoch.
+        start: The same, of the stub's start.
+    """
+    text = span(at - start)
+    if re.fullmatch(r"\d+ s", text):
+        text = text[:-2] + ".0 s"
+    return f"{'-' if at < start and text != '0.0 s' else '+'}{text}"
+
+
+def quoted(text: str, limit: int | None = SHORT) -> str:
+    """Text in quotes, with everything escaped that a terminal would act on.
+
+    Args:
+        text: Anything: control characters, lone surrogates and all.
+        limit: How many characters to show at most; the middle is left out of a longer
+            one, and its length is given. None shows all of it.
+    """
+    if limit is None or len(text) <= limit:
+        whole = repr(text)
+        if limit is None or len(whole) <= limit + 2:
+            return whole
+    start = _fitting(text[:limit], limit - limit // 4)
+    end = _fitting(text[len(start) :][-limit:][::-1], limit // 4)[::-1]
+    return f"{start!r}...{end!r} ({len(text):,} characters)"
+
+
+def bare(text: str) -> str:
+    """Text without quotes, with everything escaped that a terminal would act on."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def client(client_id: str | None) -> str:
+    """A client's name in a sentence: bare where it is plain, else in quotes.
+
+    A token, as an address that nobody has, is shown short.
+    """
+    if client_id is None:
+        return "?"
+    if _PLAIN_NAME.fullmatch(client_id) and tokens.read(client_id) is None:
+        return client_id
+    return token(client_id) if tokens.read(client_id) else quoted(client_id, _CLIENT_WIDTH)
+
+
+def token(text: str) -> str:
+    """A token, short but recognisable: "token 3f2a91...alice"."""
+    read = tokens.read(text)
+    if read is None:
+        return f"{quoted(text, _CLIENT_WIDTH)} (no token)"
+    return f"token {text[:6]}...{client(read.client_id)}"
+
+
+def details(event: Event, start: float | None, limit: int | None = SHORT) -> str:
+    """What an event's line says beyond time, kind and client.
+
+    Args:
+        event: The event.
+        start: What times are relative to; None to give them as the calendar has them.
+        limit: How many characters of a message to show; None for all.
+    """
+    if event.kind == "request":
+        return f"{bare(event.message or '')} -> {bare(event.outcome)}"
+    parts = []
+    if event.token is not None and event.token != event.client_id and event.kind in _WITH_TOKEN:
+        parts.append(token(event.token))
+    if event.message is not None:
+        parts.append(quoted(event.message, limit))
+    if event.outcome:
+        parts.append(bare(_outcome(event, start)))
+    return ", ".join(parts)
+
+
+def lines(events: Iterable[Event], start: float, limit: int | None = SHORT) -> list[str]:
+    """Events as aligned lines.
+
+    Args:
+        events: In their order.
+        start: The time that theirs are relative to, in seconds since the epoch.
+        limit: How many characters of a message to show; None for all.
+    """
+    rows = [
+        (since(event.at, start), event.kind, _who(event), details(event, start, limit))
+        for event in events
+    ]
+    first, second, third = (max((width(row[i]) for row in rows), default=0) for i in range(3))
+    return [
+        f"{_pad(at, first, right=True)}  {_pad(kind, second)}  {_pad(who, third)}  {rest}".rstrip()
+        for at, kind, who, rest in rows
+    ]
+
+
+def one(event: Event) -> str:
+    """An event by itself: "drop 2020-01-01T00:00:01.500Z alice 'hi'"."""
+    parts = [event.kind, moment(event.at), _who(event), details(event, None)]
+    return " ".join(part for part in parts if part)
+
+
+def moment(at: float) -> str:
+    """A point in time by itself: "2020-01-01T00:00:01.500Z".
+
+    Args:
+        at: Seconds since the epoch.
+    """
+    try:
+        known = datetime.fromtimestamp(at, timezone.utc)
+    except (OverflowError, OSError, ValueError):  # outside the calendar's years
+        return f"{at:.15g} s since the epoch"
+    text = known.isoformat(timespec="milliseconds").partition("+")[0]
+    return text.removesuffix(".000") + "Z"
+
+
+def timeline(
+    events: Sequence[Event], start: float, *, last: int | None = None, limit: int | None = SHORT
+) -> str:
+    """A timeline as text, the last events of it where it is long.
+
+    Args:
+        events: All of them.
+        start: The time that theirs are relative to, in seconds since the epoch.
+        last: How many to show; None for all.
+        limit: How many characters of a message to show; None for all.
+    """
+    left_out = 0 if last is None else max(0, len(events) - last)
+    shown = lines(events[left_out:], start, limit)
+    if left_out:
+        shown.insert(0, f"({plural(left_out, 'earlier event')} left out)")
+    return "\n".join(shown) if shown else "(no events)"
+
+
+def coloured(text: str) -> str:
+    """A rendered timeline with its kinds in colour, for a terminal that shows them."""
+    return _KIND.sub(_in_colour, text)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 message", "2,000 messages"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) != 0 for char in text)
+
+
+_WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
+
+
+def _outcome(event: Event, start: float | None) -> str:
+    if event.kind == "create":
+        expires = float(event.outcome.rpartition(" ")[2])
+        return f"valid until {moment(expires) if start is None else since(expires, start)}"
+    if event.kind == "read":
+        return f"by {event.outcome}"
+    return event.outcome
+
+
+def _who(event: Event) -> str:
+    return "" if event.client_id is None else client(event.client_id)
+
+
+def _fitting(text: str, room: int) -> str:
+    """What fits of a text's beginning, every quote counted as if it had to be escaped."""
+    used = accumulate(map(_room_for, text))
+    return text[: sum(so_far <= room for so_far in used)]
+
+
+def _room_for(char: str) -> int:
+    if char in "\\'":
+        return 2
+    return 1 if char.isprintable() else len(repr(char)) - 2
+
+
+def _short(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def _tiny(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _pad(text: str, columns: int, *, right: bool = False) -> str:
+    space = " " * (columns - width(text))
+    return space + text if right else text + space
+
+
+def _in_colour(match: re.Match[str]) -> str:
+    colour = _COLOURS.get(match[2])
+    kind = match[2] if colour is None else f"\x1b[{colour}m{match[2]}\x1b[0m"
+    return f"\x1b[2m{match[1]}\x1b[0m{kind}"

@@ -1,0 +1,166 @@
+"""What became of every message and connection, told again from the timeline alone."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_channelstub._record.timeline import Event
+
+ENDS = ("timeout", "close", "disconnect")
+"""The kinds of event that end a connection, and its queue with it."""
+
+PENDING = "pending"
+TAKEN = "taken"
+_NONE: Mapping[str, Sequence[object]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a message that reached a queue.
+
+    Attributes:
+        kind: `pending`, `taken`, `read`, `clear`, `reset`, or one of `ENDS`.
+        index: The event that did it; None while pending, or where none tells of it.
+    """
+
+    kind: str = PENDING
+    index: int | None = None
+
+
+@dataclass(slots=True)
+class Connection:
+    """A time for which a client was connected.
+
+    Attributes:
+        first: Index of its connect event.
+        heard: Index of the last event in which the client was heard of.
+        last: Index of the event that ended it; None while it lasts.
+    """
+
+    first: int
+    heard: int
+    last: int | None = None
+
+
+@dataclass(slots=True)
+class Story:
+    """A timeline, replayed.
+
+    Attributes:
+        events: As they happened.
+        fates: What became of each message that was queued, by the index of its event.
+        connections: Of each client, in order.
+        queues: Of each client, the indexes of the messages that are pending at the end.
+    """
+
+    events: tuple[Event, ...]
+    fates: dict[int, Fate] = field(default_factory=dict)
+    connections: dict[str, list[Connection]] = field(default_factory=dict)
+    queues: dict[str, deque[int]] = field(default_factory=dict)
+
+    def connection(self, client_id: str, before: int | None = None) -> Connection | None:
+        """A client's last connection; of those begun before event `before`, if given."""
+        begun = reversed(self.connections.get(client_id, ()))
+        return next((one for one in begun if before is None or one.first < before), None)
+
+    def next_connection(self, client_id: str, after: int) -> Connection | None:
+        """A client's first connection begun after event `after`."""
+        begun = self.connections.get(client_id, ())
+        return next((one for one in begun if one.first > after), None)
+
+
+def replay(events: Iterable[Event], lists: Mapping[str, Sequence[object]] = _NONE) -> Story:
+    """Tell a timeline again.
+
+    Args:
+        events: What happened.
+        lists: What is in the lists that `get_channel_messages` has handed out, by client
+            id: a test takes messages out of them without an event.
+    """
+    story = Story(tuple(events))
+    for index, event in enumerate(story.events):
+        step = _STEPS.get(event.kind)
+        if step is not None:
+            step(story, index, event)
+    for client_id, messages in lists.items():
+        _take_out(story, client_id, messages)
+    return story
+
+
+def _connect(story: Story, index: int, event: Event) -> None:
+    client_id = event.client_id or ""
+    story.connections.setdefault(client_id, []).append(Connection(index, index))
+    story.queues[client_id] = deque()
+
+
+def _hear(story: Story, index: int, event: Event) -> None:
+    connection = story.connection(event.client_id or "")
+    if connection is not None:
+        connection.heard = index
+
+
+def _send(story: Story, index: int, event: Event) -> None:
+    story.fates[index] = Fate()
+    story.queues.setdefault(event.client_id or "", deque()).append(index)
+
+
+def _read(story: Story, index: int, event: Event) -> None:
+    if event.outcome != "pop":
+        _hear(story, index, event)
+    queue = story.queues.get(event.client_id or "", ())
+    # Whoever holds the live list may have taken messages out of it unseen.
+    for sent in queue:
+        if story.events[sent].message == event.message:
+            story.fates[sent] = Fate("read", index)
+            story.queues[event.client_id or ""].remove(sent)
+            return
+
+
+def _end(story: Story, index: int, event: Event) -> None:
+    connection = story.connection(event.client_id or "")
+    if connection is not None and connection.last is None:
+        connection.last = index
+        _empty(story, index, event)
+
+
+def _empty(story: Story, index: int, event: Event) -> None:
+    for sent in story.queues.pop(event.client_id or "", ()):
+        story.fates[sent] = Fate(event.kind, index)
+
+
+def _reset(story: Story, index: int, event: Event) -> None:
+    for queue in story.queues.values():
+        for sent in queue:
+            story.fates[sent] = Fate(event.kind, index)
+        queue.clear()
+
+
+def _take_out(story: Story, client_id: str, messages: Sequence[object]) -> None:
+    left = Counter(str.__str__(one) for one in messages if isinstance(one, str))
+    pending: deque[int] = deque()
+    # Where messages are alike, the first were taken, as a poll would have.
+    for index in reversed(story.queues.get(client_id, ())):
+        message = str.__str__(story.events[index].message or "")
+        left[message] -= 1
+        if left[message] < 0:
+            story.fates[index] = Fate(TAKEN)
+        else:
+            pending.appendleft(index)
+    story.queues[client_id] = pending
+
+
+_STEPS: dict[str, Callable[[Story, int, Event], None]] = {
+    "connect": _connect,
+    "refresh": _hear,
+    "poll": _hear,
+    "send": _send,
+    "read": _read,
+    "clear": _empty,
+    "reset": _reset,
+    **dict.fromkeys(ENDS, _end),
+}

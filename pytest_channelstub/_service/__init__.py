@@ -1,0 +1,1 @@
+"""The emulated service; knows nothing of pytest, HTTP or an SDK."""
