@@ -1,0 +1,60 @@
+"""The examples pass, and each needs the lines that let an exception through to the test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).with_name("examples")
+
+# The run that these tests belong to has the plugin loaded already.
+QUIETLY = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+
+# For each framework what it needs beside itself, and its switch: what lets an exception through.
+FRAMEWORKS = {
+    "flask": ([], "app.testing = True"),
+    "django": ([], "DEBUG_PROPAGATE_EXCEPTIONS=True,"),
+    "bottle": ([], "app.catchall = False"),
+    "webob": ([], "monkeypatch.setitem(app.error_handlers, 500, raise_again)"),
+    "starlette": (["a2wsgi", "python_multipart"], 'raise environ["asgi.error"]'),
+}
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request):
+    needed, _ = FRAMEWORKS[request.param]
+    request.getfixturevalue("require")(request.param, *needed)
+    return request.param
+
+
+@pytest.fixture
+def example(framework, pytester, monkeypatch):
+    """The test file of a framework's example, in a directory of its own."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_channelstub.plugin")
+    for name in ("pytest.ini", f"{framework}_app.py", f"test_{framework}_app.py"):
+        shutil.copy(EXAMPLES / name, pytester.path)
+    return pytester.path / f"test_{framework}_app.py"
+
+
+def test_an_example_passes(example, pytester):
+    result = pytester.runpytest_inprocess("-W", "error", *QUIETLY)
+
+    result.assert_outcomes(passed=5)
+
+
+def test_without_the_switch_an_exception_is_a_warning(framework, example, pytester):
+    _, switch = FRAMEWORKS[framework]
+    text = example.read_text(encoding="utf-8")
+    assert switch in text
+    without = text.replace(switch, "pass" if switch.startswith("raise") else "")
+    example.write_text(without, encoding="utf-8")
+
+    result = pytester.runpytest_inprocess("-W", "default", *QUIETLY, "-k", "exception")
+
+    result.assert_outcomes(failed=1, deselected=4, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["E *DID NOT RAISE*KeyError*", "*ChannelAppWarning: the app answered '500 *"]
+    )
