@@ -1,9 +1,15 @@
-"""Stubs that outlive a test, and what is reset before each."""
+"""Stubs that outlive a test, and what is reset before each.
+
+CHANNELSTUB_LONG=1 tries twenty orders of the tests that share stubs.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+SEEDS = range(20 if os.environ.get("CHANNELSTUB_LONG") else 3)
 SCOPES = ("function", "class", "module", "package", "session")
 
 SUITE = """
@@ -358,7 +364,7 @@ MIXED = """
 """
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_shared_stubs_give_the_same_result_in_any_order(pytester, seed):
     pytester.makeconftest(MIXED_CONFTEST)
     pytester.makepyfile(test_a=MIXED, test_b=MIXED)

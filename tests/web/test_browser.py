@@ -47,8 +47,8 @@ def channel_app():
 class Tab:
     """A tab with the page above open."""
 
-    def __init__(self, context, url):
-        self.page = context.new_page()
+    def __init__(self, page, url):
+        self.page = page
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(error.message))
         self.page.goto(url)
@@ -85,16 +85,31 @@ def until_it_polls_again(stub, client_id, reads):
         stub.wait_for("poll", client_id, count=len(polls) + 1)
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    with contextlib.closing(browser.new_context()) as context:
+        yield context
+
+
 @pytest.fixture
-def new_tab(browser, channel_server):
-    """A function: another tab, of the same browser unless another context is given."""
-    with contextlib.ExitStack() as ends:
-        shared = ends.enter_context(contextlib.closing(browser.new_context()))
+def new_tab(context, channel_server):
+    """A function: another tab, of the same browser unless another context is given.
 
-        def new_tab(context=shared, server=channel_server):
-            return Tab(context, server.url_for("/"))
+    One page is left for the next test, blank: to open one takes longer than most tests.
+    """
+    blank = [*context.pages]
 
-        yield new_tab
+    def new_tab(context=context, server=channel_server):
+        page = blank.pop() if blank and context is blank[0].context else context.new_page()
+        return Tab(page, server.url_for("/"))
+
+    yield new_tab
+    for page in context.pages[1:]:
+        page.close()
+    for page in context.pages:
+        page.unroute_all()
+        page.goto("about:blank")
+    context.clear_cookies()
 
 
 @pytest.fixture
@@ -269,6 +284,7 @@ def test_a_page_that_crashes_times_out_two_seconds_later(alice, channel_stub, ch
             channel_stub.wait_for("timeout", "alice", timeout=0.05)
             break
     assert not channel_stub.is_connected("alice")
+    alice.page.close()
 
 
 def test_handlers_can_be_assigned_afterwards_and_again(tab, channel_stub):
