@@ -1,13 +1,15 @@
-"""Where everything of a timeline's picture stands: lanes side by side, time running down."""
+"""Where everything in a timeline's picture stands: lanes side by side, time from top to bottom."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._record import formatting as rendering
 from pytest_channelstub import _tokens as tokens
+from pytest_channelstub._html.labels import Labels, columns, readable
+from pytest_channelstub._record import formatting as rendering
 from pytest_channelstub._record.history import ENDS
 
 if TYPE_CHECKING:
@@ -17,16 +19,18 @@ if TYPE_CHECKING:
     from pytest_channelstub._record.timeline import Event
 
 ROW = 26.0
-APP_X = 56.0
-_FIRST_GAP = 1.15
-_WIDEST, _NARROWEST = 250.0, 122.0
-_ROOM = 1060.0
+APP_X = 28.0
+LETTER = 5.9  # pixels of a label's letter, on average
+_BESIDE_LABEL = 63.0  # pixels of a lane that its messages' labels leave free
+_WIDEST_LANE, _NARROWEST_LANE = 250.0, 122.0
+_ALL_LANES = 1060.0
+_RIGHT_MARGIN = 190.0
 _TOP = 24.0
 _BREAK = 40.0
-_IDLE = 20.0  # seconds that are drawn; longer ones are a break
-_DEEPEST = 6
-_MOST_TOKENS = 3
-_DIGIT = 6.6  # pixels of the times' letters, on average
+_LONGEST_DRAWN = 20  # seconds; a longer time without events is a break
+_DEEPEST_QUEUE = 6
+_TOKEN_COLUMNS = 3
+_DIGIT = 6.6  # pixels of a letter of the column of times, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,11 @@ class Row:
     """One line of the picture.
 
     Attributes:
-        index: Of its event; of the first where several like polls stand for one.
+        index: Of its event; of the first one where several equal polls share the row.
         event: The event.
         y: Its middle, in pixels.
-        count: How many events it stands for.
-        instant: The number of its instant: rows of one instant share it.
+        count: How many events share the row.
+        instant: Rows of the same time have the same number.
     """
 
     index: int
@@ -50,11 +54,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A time in which nothing happened, left out.
+    """A time without events that is left out.
 
     Attributes:
         y: Its middle, in pixels.
-        seconds: How long; negative where the clock was set back.
+        seconds: Its length; negative where the clock was set back.
     """
 
     y: float
@@ -63,29 +67,29 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A time for which a client was connected.
+    """A time during which a client was connected.
 
     Attributes:
-        steps: Where the number of waiting messages changes: (y, number).
-        bottom: Where it ends.
-        end: The kind of event that ended it; empty while it lasts.
+        steps: Where the number of pending messages changes: (y, number).
+        bottom: Where it ends, in pixels.
+        title: Its description.
     """
 
     steps: tuple[tuple[float, int], ...]
     bottom: float
-    end: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBar:
-    """A token's life.
+    """The time during which a token is valid.
 
     Attributes:
-        top: Where it begins.
-        bottom: Where it ends.
-        expired: Whether its end lies in the picture.
-        column: Its place beside others of the same time, from 0.
-        title: What it says when pointed at.
+        top: Where it begins, in pixels.
+        bottom: Where it ends, in pixels.
+        expired: Whether its end is within the picture.
+        column: Its place beside other tokens of the same time, from 0.
+        title: Its description.
     """
 
     top: float
@@ -97,13 +101,13 @@ class TokenBar:
 
 @dataclass(slots=True)
 class Lane:
-    """One client, or an address that is nobody's.
+    """A client, or an address that no client has.
 
     Attributes:
-        client_id: Whose.
+        client_id: The client's.
         x: Its middle, in pixels.
         sent: How many messages reached its queue.
-        dropped: How many did not.
+        dropped: How many messages did not.
         bands: When it was connected.
         tokens: Its tokens.
     """
@@ -121,127 +125,150 @@ class Layout:
     """A timeline's picture, before it is drawn.
 
     Attributes:
-        lanes: By client id, from left to right.
-        rows: From top to bottom.
-        breaks: The idle times between them.
-        story: The timeline, replayed.
+        history: The replayed timeline.
         start: What times are relative to, in seconds since the epoch.
+        first: Index of the first event of the test.
+        rows: From top to bottom.
+        breaks: The times that are left out between them.
+        lanes: By client id, from left to right.
         lane_width: In pixels.
-        width: Of the whole.
-        height: Of the whole.
-        hidden: How many requests had no app to go to, and are not drawn.
-        depths: How many messages waited at each row, by event index.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
         gutter: Width of the column of times, in pixels.
+        labels: Short forms of the messages.
+        depths: How many messages are pending after an event, by its index.
+        lost: How many messages an event made lost, by its index.
+        hidden: How many requests are not drawn, as there was no app to take them.
     """
 
-    lanes: dict[str, Lane]
+    history: Story
+    start: float
+    first: int
     rows: tuple[Row, ...]
     breaks: tuple[Break, ...]
-    story: Story
-    start: float
+    lanes: dict[str, Lane]
     lane_width: float
     width: float
     height: float
-    hidden: int
-    depths: dict[int, int]
     gutter: float
+    labels: Labels
+    depths: dict[int, int]
+    lost: Counter[int]
+    hidden: int
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events of the test."""
+        return self.history.events[self.first :]
+
+    @property
+    def label_room(self) -> int:
+        """How many columns there are for a message."""
+        return int((self.lane_width - _BESIDE_LABEL) / LETTER)
 
 
 def half_width(depth: int) -> float:
-    """Half of a connection's width where so many messages wait."""
-    return 3.5 + 2.0 * min(depth, _DEEPEST)
+    """Return half of a band's width where `depth` messages are pending, in pixels."""
+    return 3.5 + 2.0 * min(depth, _DEEPEST_QUEUE)
 
 
-def layout(story: Story, start: float, first: int = 0) -> Layout:
+def lay_out(history: Story, start: float, first: int = 0) -> Layout:
     """Lay a timeline out.
 
     Args:
-        story: The stub's timeline, replayed.
+        history: The replayed timeline.
         start: What times are relative to, in seconds since the epoch.
-        first: Index of the first event to draw; what was before is carried in.
+        first: Index of the test's first event. What began before it is drawn from the top.
     """
-    events = story.events
-    drawn = [i for i in range(first, len(events)) if not _is_idle_request(events[i])]
-    rows, breaks, bottom = _rows(events, drawn)
-    lanes, lane_width = _lanes(story, drawn)
-    depths = _depths(story)
+    events = history.events
+    drawn = [i for i in range(first, len(events)) if not _is_request_to_nobody(events[i])]
+    rows, breaks, height = _place_rows(events, drawn)
+    messages = [
+        event.message
+        for i in drawn
+        if (event := events[i]).message is not None and event.kind != "request"
+    ]
+    lanes, lane_width = _place_lanes([events[i] for i in drawn], messages)
     chart = Layout(
-        lanes,
-        tuple(rows),
-        tuple(breaks),
-        story,
-        start,
-        lane_width,
-        APP_X + lane_width * (_FIRST_GAP + max(0, len(lanes) - 1)) + max(lane_width, 190.0),
-        bottom,
-        len(events) - first - len(drawn),
-        depths,
-        _gutter(rows, breaks, start),
+        history=history,
+        start=start,
+        first=first,
+        rows=tuple(rows),
+        breaks=tuple(breaks),
+        lanes=lanes,
+        lane_width=lane_width,
+        width=APP_X + lane_width * len(lanes) + max(lane_width, _RIGHT_MARGIN),
+        height=height,
+        gutter=_gutter(rows, start),
+        labels=Labels(messages),
+        depths=_count_pending(events),
+        lost=_count_lost(history),
+        hidden=len(events) - first - len(drawn),
     )
-    places = _Places(chart, first)
+    spans = _Spans(chart)
     for lane in lanes.values():
-        lane.bands = places.bands(lane.client_id)
-        lane.tokens = places.tokens(lane.client_id)
+        lane.bands = spans.bands(lane.client_id)
+        lane.tokens = spans.tokens(lane.client_id)
     return chart
 
 
-class _Places:
-    """Where events that are not rows themselves stand between those that are."""
+class _Spans:
+    """Where connections and tokens begin and end, in pixels."""
 
-    def __init__(self, chart: Layout, first: int) -> None:
+    def __init__(self, chart: Layout) -> None:
         self._chart = chart
-        self._first = first
-        self._events = chart.story.events
+        self._events = chart.history.events
         self._ys: dict[int, float] = {}
         for row in chart.rows:
             self._ys.update(dict.fromkeys(range(row.index, row.index + row.count), row.y))
 
     def bands(self, client_id: str) -> list[Band]:
-        """When a client was connected, as far as it is drawn."""
+        """Return a client's connections, as far as they are drawn."""
         return [
             self._band(client_id, one)
-            for one in self._chart.story.connections.get(client_id, ())
-            if one.last is None or one.last >= self._first
+            for one in self._chart.history.connections.get(client_id, ())
+            if one.last is None or one.last >= self._chart.first
         ]
 
     def tokens(self, client_id: str) -> list[TokenBar]:
-        """A client's tokens, beside one another where they overlap."""
+        """Return a client's tokens, side by side where they overlap."""
         bars: list[TokenBar] = []
         for index, event in enumerate(self._events):
             own = event.kind == "create" and event.client_id == client_id
-            read = tokens.read(event.token) if own else None
-            if read is None:
+            token = tokens.read(event.token) if own else None
+            if token is None:
                 continue
-            end = self._end_of(index, read.expires)
+            end = self._end_of_token(index, token.expires)
             top = self._ys.get(index, 0.0)
             bottom = self._chart.height if end is None else end
-            if bottom <= 0:  # over before the first row
+            if bottom <= 0:  # expired before the first row
                 continue
-            column = sum(bar.bottom > top for bar in bars) % _MOST_TOKENS
-            title = self._token_title(index, read.expires)
+            column = sum(bar.bottom > top for bar in bars) % _TOKEN_COLUMNS
+            title = self._token_title(index, token.expires)
             bars.append(TokenBar(top, bottom, end is not None, column, title))
         return bars
 
-    def _band(self, client_id: str, one: Connection) -> Band:
-        last = len(self._events) if one.last is None else one.last
+    def _band(self, client_id: str, connection: Connection) -> Band:
         chart = self._chart
-        steps = [(self._ys.get(one.first, 0.0), 0)]
-        for index in range(one.first, last):
-            if index in chart.depths and self._concerns(index, client_id):
-                depth = chart.depths[index]
+        first, last = connection.first, connection.last
+        steps = [(self._ys.get(first, 0.0), 0)]
+        for index in range(first, len(self._events) if last is None else last):
+            if index in chart.depths and self._events[index].client_id in (client_id, None):
                 y = self._ys.get(index, 0.0)
                 if steps[-1][0] == y:
                     steps.pop()
-                steps.append((y, depth))
-        bottom = chart.height if one.last is None else self._ys.get(one.last, 0.0)
-        end = "" if one.last is None else self._events[one.last].kind
-        return Band(tuple(steps), bottom, end)
+                steps.append((y, chart.depths[index]))
+        bottom = chart.height if last is None else self._ys.get(last, 0.0)
+        return Band(tuple(steps), bottom, self._band_title(connection))
 
-    def _concerns(self, index: int, client_id: str) -> bool:
-        return self._events[index].client_id in (client_id, None)
+    def _band_title(self, connection: Connection) -> str:
+        begin = f"connected at {self._time(connection.first)}"
+        if connection.last is None:
+            return f"{begin}, still connected at the end"
+        return f"{begin}, {self._events[connection.last].kind} at {self._time(connection.last)}"
 
-    def _end_of(self, index: int, expires: int) -> float | None:
-        """Just after the last row before a token's end; None where that is not drawn."""
+    def _end_of_token(self, index: int, expires: int) -> float | None:
+        """Return a place just below the last row before a token's end; None if not drawn."""
         before = self._ys.get(index, 0.0)
         for row in self._chart.rows:
             if row.index > index:
@@ -251,29 +278,33 @@ class _Places:
         return None
 
     def _token_title(self, index: int, expires: int) -> str:
-        event = self._events[index]
-        start = self._chart.start
-        made, ends = rendering.since(event.at, start), rendering.since(expires, start)
-        return f"{rendering.token(event.token or '')}\nmade at {made}, valid until {ends}"
+        token = rendering.token(self._events[index].token or "")
+        end = rendering.since(expires, self._chart.start)
+        return f"{token}\nmade at {self._time(index)}, valid until {end}"
+
+    def _time(self, index: int) -> str:
+        return rendering.since(self._events[index].at, self._chart.start)
 
 
-def _gutter(rows: Sequence[Row], breaks: Sequence[Break], start: float) -> float:
-    times = [len(rendering.since(row.event.at, start)) for row in rows]
-    times += [len(rendering.span(one.seconds)) + len(" later") for one in breaks]
-    return 36.0 + _DIGIT * max(times, default=0)
+def _gutter(rows: Sequence[Row], start: float) -> float:
+    longest = max((len(rendering.since(row.event.at, start)) for row in rows), default=0)
+    return 24.0 + _DIGIT * longest
 
 
-def _is_idle_request(event: Event) -> bool:
+def _is_request_to_nobody(event: Event) -> bool:
     return event.kind == "request" and event.outcome == "no app"
 
 
-def _rows(events: Sequence[Event], drawn: Sequence[int]) -> tuple[list[Row], list[Break], float]:
+def _place_rows(
+    events: Sequence[Event], drawn: Sequence[int]
+) -> tuple[list[Row], list[Break], float]:
+    """Return the rows, the breaks between them, and the height of all."""
     rows: list[Row] = []
     breaks: list[Break] = []
     y, instant = _TOP, 0
     for index in drawn:
         event = events[index]
-        if rows and _joins(rows[-1], index, event):
+        if rows and _shares_row(rows[-1], index, event):
             last = rows[-1]
             rows[-1] = Row(last.index, last.event, last.y, last.count + 1, last.instant)
             continue
@@ -281,64 +312,66 @@ def _rows(events: Sequence[Event], drawn: Sequence[int]) -> tuple[list[Row], lis
             passed = event.at - events[rows[-1].index + rows[-1].count - 1].at
             instant += passed != 0
             y += ROW + _gap(passed)
-            if not 0 <= passed <= _IDLE:
+            if not 0 <= passed <= _LONGEST_DRAWN:
                 breaks.append(Break(y - ROW / 2 - _gap(passed) / 2, passed))
         rows.append(Row(index, event, y, 1, instant))
     return rows, breaks, y + ROW + _TOP
 
 
-def _joins(row: Row, index: int, event: Event) -> bool:
-    """Whether a poll that found nothing goes into the row of those just before it."""
+def _shares_row(row: Row, index: int, event: Event) -> bool:
+    """Whether a poll that found nothing goes into the row of the polls just before it."""
     return (
         event.kind in ("poll", "refresh")
         and row.event.kind == event.kind
         and row.event.client_id == event.client_id
         and row.index + row.count == index
-        and 0 <= event.at - row.event.at <= _IDLE
+        and 0 <= event.at - row.event.at <= _LONGEST_DRAWN
     )
 
 
 def _gap(passed: float) -> float:
-    if not 0 <= passed <= _IDLE:
+    if not 0 <= passed <= _LONGEST_DRAWN:
         return _BREAK
     return 0.0 if not passed else min(34.0, 5.0 + 7.0 * math.log2(1 + passed))
 
 
-def _lanes(story: Story, drawn: Sequence[int]) -> tuple[dict[str, Lane], float]:
-    names: dict[str, None] = {}
-    for index in drawn:
-        client_id = story.events[index].client_id
-        if client_id is not None:
-            names.setdefault(client_id)
-    room = _ROOM / max(1.0, len(names) + _FIRST_GAP - 1)
-    lane_width = max(_NARROWEST, min(_WIDEST, room))
+def _place_lanes(events: Sequence[Event], messages: Sequence[str]) -> tuple[dict[str, Lane], float]:
+    # A call that was turned down may name a client that cannot exist.
+    named = [event for event in events if event.client_id is not None and event.kind != "refuse"]
+    names = dict.fromkeys(event.client_id or "" for event in named)
+    longest = max((columns(readable(message)) for message in messages), default=0)
+    wanted = max(_NARROWEST_LANE + 40, min(_WIDEST_LANE, LETTER * longest + _BESIDE_LABEL))
+    lane_width = max(_NARROWEST_LANE, min(wanted, _ALL_LANES / max(1, len(names))))
     lanes = {
-        name: Lane(name, APP_X + lane_width * (_FIRST_GAP + place))
-        for place, name in enumerate(names)
+        name: Lane(name, APP_X + lane_width * place) for place, name in enumerate(names, start=1)
     }
-    for index in drawn:
-        event = story.events[index]
-        if event.kind in ("send", "drop") and event.client_id is not None:
-            lane = lanes[event.client_id]
-            lane.sent += event.kind == "send"
-            lane.dropped += event.kind == "drop"
+    for event in named:
+        lane = lanes[event.client_id or ""]
+        lane.sent += event.kind == "send"
+        lane.dropped += event.kind == "drop"
     return lanes, lane_width
 
 
-def _depths(story: Story) -> dict[int, int]:
-    """How many messages wait after each event that changes their number."""
+def _count_lost(history: Story) -> Counter[int]:
+    """Return how many messages each event made lost."""
+    outcomes = history.fates.values()
+    return Counter(one.index for one in outcomes if one.index is not None and one.kind != "read")
+
+
+def _count_pending(events: Sequence[Event]) -> dict[int, int]:
+    """Return how many messages are pending after each event that changes their number."""
     depths: dict[int, int] = {}
-    waiting: dict[str | None, int] = {}
-    for index, event in enumerate(story.events):
+    pending: Counter[str | None] = Counter()
+    for index, event in enumerate(events):
         if event.kind == "send":
-            waiting[event.client_id] = waiting.get(event.client_id, 0) + 1
+            pending[event.client_id] += 1
         elif event.kind == "read":
-            waiting[event.client_id] = max(0, waiting.get(event.client_id, 0) - 1)
+            pending[event.client_id] = max(0, pending[event.client_id] - 1)
         elif event.kind == "reset":
-            waiting.clear()
+            pending.clear()
         elif event.kind in ("clear", *ENDS):
-            waiting[event.client_id] = 0
+            pending[event.client_id] = 0
         else:
             continue
-        depths[index] = waiting.get(event.client_id, 0)
+        depths[index] = pending[event.client_id]
     return depths

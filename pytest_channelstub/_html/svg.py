@@ -1,76 +1,33 @@
-"""A timeline's picture as SVG: marks and words for every event."""
+"""A timeline's picture as SVG: a mark and a label for every event."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
 
+from pytest_channelstub._html.labels import columns, cut, escape_unprintable
+from pytest_channelstub._html.layout import APP_X, LETTER, ROW, half_width
 from pytest_channelstub._record import formatting as rendering
-from pytest_channelstub._html.layout import APP_X, ROW, half_width
 from pytest_channelstub._record.history import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_channelstub._html.layout import Band, Break, Lane, Layout, Row, TokenBar
+    from pytest_channelstub._record.history import Fate
 
-_LETTER = 6.2  # pixels of the labels' letters, on average
-_TOKENS_AT = 19.0
-_FAR = 900.0  # pixels
-_WORDS = {
+MESSAGE_LIMIT = 2000
+"""How many characters of a message a description shows."""
+
+_TOKENS_X = 19.0  # pixels from a lane's middle
+_FAR = 340.0  # pixels
+_MARK_LABELS = {
     "connect": "connected",
     "close": "closed",
     "disconnect": "disconnected by hand",
     "timeout": "timed out",
+    "clear": "cleared",
 }
-
-
-def picture(chart: Layout) -> str:
-    """The lanes and everything on them."""
-    size = f'width="{_n(chart.width)}" height="{_n(chart.height)}"'
-    parts = [
-        f'<svg class="chart" {size} role="img" aria-label="{_SPOKEN}">',
-        _DEFINITIONS,
-        *_instants(chart),
-        *_lifelines(chart),
-        *(_break(chart, one) for one in chart.breaks),
-        *(_event(chart, row) for row in chart.rows),
-        "</svg>",
-    ]
-    return "\n".join(parts)
-
-
-def times(chart: Layout) -> str:
-    """The column of times, which stays in sight when the lanes are scrolled sideways."""
-    size = f'width="{_n(chart.gutter)}" height="{_n(chart.height)}"'
-    parts = [f'<svg class="times" {size} aria-hidden="true">']
-    last = -1
-    for row in chart.rows:
-        if row.instant != last:
-            text = rendering.since(row.event.at, chart.start)
-            parts.append(_text(chart.gutter - 14, row.y, text, "time", anchor="end"))
-            last = row.instant
-    for one in chart.breaks:
-        said = f"{rendering.span(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
-        parts.append(_text(chart.gutter - 14, one.y, said, "idle", anchor="end"))
-    return "\n".join([*parts, "</svg>"])
-
-
-def headers(chart: Layout) -> str:
-    """The lanes' names, which stay in sight when the page is scrolled down."""
-    parts = [f'<div class="head" style="left:{_n(APP_X)}px;width:90px"><b>app</b></div>']
-    for lane in chart.lanes.values():
-        name = rendering.client(lane.client_id)
-        dropped = f' <i class="bad">{lane.dropped:,} dropped</i>' if lane.dropped else ""
-        parts.append(
-            f'<div class="head" style="left:{_n(lane.x)}px;width:{_n(chart.lane_width - 8)}px" '
-            f'title="{escape(rendering.quoted(lane.client_id, 300))}"><b>{escape(name)}</b>'
-            f"<span>{lane.sent:,} queued{dropped}</span></div>"
-        )
-    return "\n".join(parts)
-
-
-_SPOKEN = "What happened, as a picture; the same stands below as text"
 _DEFINITIONS = """<defs>
 <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
 orient="auto" markerUnits="userSpaceOnUse"><path class="tip" d="M0.5 0.5 7.5 4 0.5 7.5z"/>
@@ -81,8 +38,77 @@ orient="auto" markerUnits="userSpaceOnUse"><path class="tip-soft" d="M0.5 0.5 7.
 </defs>"""
 
 
-def _instants(chart: Layout) -> Iterator[str]:
-    """A shade behind every other instant: what happened at one time belongs together."""
+def draw_picture(chart: Layout, alternative: str) -> str:
+    """Draw the lanes and everything on them.
+
+    Args:
+        chart: The picture's layout.
+        alternative: What a screen reader says in its place.
+    """
+    role = f'role="img" aria-label="{escape(alternative)}"'
+    parts = [
+        f'<svg class="chart" {_size(chart.width, chart.height)} {role}>',
+        _DEFINITIONS,
+        *_draw_shades(chart),
+        *_draw_lifelines(chart),
+        *(_draw_break(chart, one) for one in chart.breaks),
+        *(_draw_event(chart, row) for row in chart.rows),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def draw_times(chart: Layout) -> str:
+    """Draw the column of times, which stays in sight when the lanes are scrolled sideways."""
+    parts = [f'<svg class="times" {_size(chart.gutter, chart.height)} aria-hidden="true">']
+    last = -1
+    for row in chart.rows:
+        if row.instant != last:
+            time = rendering.since(row.event.at, chart.start)
+            parts.append(_text(chart.gutter - 12, row.y, time, "time", anchor="end"))
+            last = row.instant
+    for one in chart.breaks:
+        length = f"{rendering.span(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
+        parts.append(_text(12, one.y, length, "idle on"))
+    return "\n".join([*parts, "</svg>"])
+
+
+def draw_heads(chart: Layout) -> str:
+    """Return the lanes' names, which stay in sight when the lanes are scrolled down."""
+    parts = [f'<div class="head" style="left:{_n(APP_X)}px"><b>app</b></div>']
+    for lane in chart.lanes.values():
+        counts = [f"{lane.sent:,} sent"] if lane.sent or not lane.dropped else []
+        if lane.dropped:
+            counts.append(f'<i class="bad">{lane.dropped:,} dropped</i>')
+        parts.append(
+            f'<div class="head" style="left:{_n(lane.x)}px;width:{_n(chart.lane_width - 8)}px" '
+            f'title="{escape(rendering.quoted(lane.client_id, 300))}">'
+            f"<b>{escape(rendering.client(lane.client_id))}</b>"
+            f"<span>{' '.join(counts)}</span></div>"
+        )
+    return "\n".join(parts)
+
+
+def describe_event(chart: Layout, index: int) -> list[str]:
+    """Return what is to be said of an event beyond its line.
+
+    Args:
+        chart: The picture's layout.
+        index: Of the event.
+    """
+    outcome = chart.history.fates.get(index)
+    return [] if outcome is None else [_describe_outcome(chart, outcome)]
+
+
+def _describe_outcome(chart: Layout, outcome: Fate) -> str:
+    if outcome.index is None:
+        return "pending at the end" if outcome.kind == PENDING else "taken out of the list by hand"
+    at = rendering.since(chart.history.events[outcome.index].at, chart.start)
+    return f"read at {at}" if outcome.kind == "read" else f"lost at {at}: {outcome.kind}"
+
+
+def _draw_shades(chart: Layout) -> Iterator[str]:
+    """Draw a shade behind every other instant: what happened at the same time belongs together."""
     first = 0
     rows = chart.rows
     for index in range(1, len(rows) + 1):
@@ -93,27 +119,23 @@ def _instants(chart: Layout) -> Iterator[str]:
             first = index
 
 
-def _lifelines(chart: Layout) -> Iterator[str]:
-    yield f'<path class="app" d="M{_n(APP_X)} 0V{_n(chart.height)}"/>'
+def _draw_lifelines(chart: Layout) -> Iterator[str]:
+    yield _path("app", f"M{_n(APP_X)} 0V{_n(chart.height)}")
     for lane in chart.lanes.values():
-        yield f'<path class="away" d="M{_n(lane.x)} 0V{_n(chart.height)}"/>'
-        for bar in lane.tokens:
-            yield _token_bar(lane, bar)
-        for band in lane.bands:
-            yield _band(lane, band)
+        yield _path("away", f"M{_n(lane.x)} 0V{_n(chart.height)}")
+        yield from (_draw_token_bar(lane, bar) for bar in lane.tokens)
+        yield from (_draw_band(lane, band) for band in lane.bands)
 
 
-def _token_bar(lane: Lane, bar: TokenBar) -> str:
-    x = lane.x + _TOKENS_AT + 5 * bar.column
-    end = f'<path class="token-end" d="M{_n(x - 3)} {_n(bar.bottom)}h9"/>' if bar.expired else ""
-    return (
-        f'<g class="token">{_title(bar.title)}'
-        f"{_rect('life', x, bar.top, 3, bar.bottom - bar.top)}{end}</g>"
-    )
+def _draw_token_bar(lane: Lane, bar: TokenBar) -> str:
+    x = lane.x + _TOKENS_X + 5 * bar.column
+    end = _path("token-end", f"M{_n(x - 3)} {_n(bar.bottom)}h9") if bar.expired else ""
+    life = _rect("life", x, bar.top, 3, bar.bottom - bar.top)
+    return f'<g class="token">{_title(bar.title)}{life}{end}</g>'
 
 
-def _band(lane: Lane, band: Band) -> str:
-    """A connection, as wide as its queue is long."""
+def _draw_band(lane: Lane, band: Band) -> str:
+    """Draw a connection, as wide as its queue is long."""
     right: list[str] = []
     left: list[str] = []
     bottoms = [y for y, _ in band.steps[1:]] + [band.bottom]
@@ -122,141 +144,116 @@ def _band(lane: Lane, band: Band) -> str:
         right.append(f"{_n(lane.x + half)} {_n(top)}L{_n(lane.x + half)} {_n(bottom)}")
         left.append(f"{_n(lane.x - half)} {_n(bottom)}L{_n(lane.x - half)} {_n(top)}")
     outline = "L".join([*right, *reversed(left)])
-    kind = band.end or "open"
-    return f'<path class="live live-{kind}" d="M{outline}z"/>'
+    return f'<g class="connection">{_title(band.title)}{_path("live", f"M{outline}z")}</g>'
 
 
-def _break(chart: Layout, one: Break) -> str:
-    """Two wavy lines across all lanes: the time between them is left out."""
+def _draw_break(chart: Layout, one: Break) -> str:
+    """Draw two wavy lines across all lanes."""
     wave = "q6 -5 12 0t12 0" * (int(chart.width / 24) + 1)
     waves = "".join(f"M0 {_n(y)}{wave}" for y in (one.y - 4, one.y + 4))
-    kind = "break" if one.seconds > 0 else "break back"
     cover = _rect("cover", 0, one.y - 4, chart.width, 8)
-    return f'<g class="{kind}">{cover}<path d="{waves}"/></g>'
+    return f'<g class="break{"" if one.seconds > 0 else " back"}">{cover}{_path("wave", waves)}</g>'
 
 
-def _event(chart: Layout, row: Row) -> str:
-    known = row.event.client_id in chart.lanes
-    draw = _DRAWN.get(row.event.kind, _draw_note) if known else _draw_note
-    title = rendering.lines([row.event], chart.start, 2000)[0].strip()
+def _draw_event(chart: Layout, row: Row) -> str:
+    kind = row.event.kind
+    lane = chart.lanes.get(row.event.client_id or "")
+    if kind in _AT_APP:
+        drawing = _AT_APP[kind](chart, row)
+    elif lane is not None and kind in _AT_LANE:
+        drawing = _AT_LANE[kind](chart, row, lane)
+    else:
+        drawing = _draw_note(chart, row)
+    line = rendering.timeline([row.event], chart.start, limit=MESSAGE_LIMIT)
     if row.count > 1:
-        title = f"{row.count:,} times, from here on: {title}"
-    fate = _fate(chart, row)
-    hit = _rect("hit", 0, row.y - ROW / 2, chart.width, ROW)
-    body = draw(chart, row)
-    return f'<g class="e k-{row.event.kind}">{_title(title + fate)}{hit}{body}</g>'
+        line = f"{row.count:,} times, from here on: {line}"
+    title = "\n".join([line, *describe_event(chart, row.index)])
+    hover = _rect("hit", 0, row.y - ROW / 2, chart.width, ROW)
+    return f'<g class="e k-{kind}">{_title(title)}{hover}{drawing}</g>'
 
 
-def _fate(chart: Layout, row: Row) -> str:
-    fate = chart.story.fates.get(row.index)
-    if fate is None:
-        return ""
-    if fate.index is None:
-        pending = fate.kind == PENDING
-        return "\nstill waiting at the end" if pending else "\ntaken out of the list by hand"
-    at = rendering.since(chart.story.events[fate.index].at, chart.start)
-    return f"\n{'read' if fate.kind == 'read' else 'lost unread: ' + fate.kind} at {at}"
+def _draw_send(chart: Layout, row: Row, lane: Lane) -> str:
+    end = lane.x - half_width(chart.depths.get(row.index, 0)) - 1
+    arrow = _path("arrow", f"M{_n(APP_X)} {_n(row.y)}H{_n(end)}", ' marker-end="url(#tip)"')
+    return _draw_message(chart, row, lane, end - 11) + arrow
 
 
-def _draw_send(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    edge = lane.x - half_width(chart.depths.get(row.index, 0)) - 1
-    line = f'd="M{_n(APP_X)} {_n(row.y)}H{_n(edge)}"'
-    arrow = f'<path class="arrow" marker-end="url(#tip)" {line}/>'
-    return _label(chart, row, lane, edge - 11) + arrow
-
-
-def _draw_drop(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
+def _draw_drop(chart: Layout, row: Row, lane: Lane) -> str:
     end, y = lane.x - 13, row.y
-    cross = f'<path class="cross" d="M{_n(end - 4)} {_n(y - 4)}l8 8m0 -8l-8 8"/>'
-    line = f'<path class="arrow" d="M{_n(APP_X)} {_n(y)}H{_n(end - 6)}"/>'
+    line = _path("arrow", f"M{_n(APP_X)} {_n(y)}H{_n(end - 6)}")
     why = "expired token" if row.event.outcome else "dropped"
-    return f"{_label(chart, row, lane, end - 6)}{line}{cross}{_side(chart, lane, y, why)}"
+    message = _draw_message(chart, row, lane, end - 6)
+    return f"{message}{line}{_cross(end, y, 4)}{_draw_beside(chart, lane, y, why)}"
 
 
-def _draw_create(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    end = lane.x + _TOKENS_AT
-    line = f'<path class="soft" d="M{_n(APP_X)} {_n(row.y)}H{_n(end)}"/>'
-    mark = (
-        f'<rect class="key" x="{_n(end - 2.5)}" y="{_n(row.y - 4)}" width="8" height="8" rx="2"/>'
-    )
-    return f"{line}{mark}{_side(chart, lane, row.y, 'token')}"
+def _draw_create(chart: Layout, row: Row, lane: Lane) -> str:
+    end = lane.x + _TOKENS_X
+    line = _path("soft", f"M{_n(APP_X)} {_n(row.y)}H{_n(end)}")
+    key = _rect("key", end - 2.5, row.y - 4, 8, 8)
+    return f"{line}{key}{_draw_beside(chart, lane, row.y, 'token')}"
 
 
-def _draw_read(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    dot = f'<circle class="read" cx="{_n(lane.x)}" cy="{_n(row.y)}" r="4"/>'
-    return dot + _side(
-        chart,
-        lane,
-        row.y,
-        f"read {_short(chart, row.event.message or '', max(13, _letters(chart) - 8))}",
-    )
+def _draw_read(chart: Layout, row: Row, lane: Lane) -> str:
+    x, room = _place_beside(chart, lane)
+    room = min(chart.label_room, room - len("read "))
+    label = "read " + chart.labels.shorten(row.event.message or "", room)
+    return _dot("read", lane.x, row.y, 4) + _text(x, row.y, label, "side on")
 
 
-def _draw_poll(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    dot = f'<circle class="dot" cx="{_n(lane.x)}" cy="{_n(row.y)}" r="2.2"/>'
-    word = "empty poll" if row.event.kind == "poll" else "refreshed"
-    return dot + _side(
-        chart, lane, row.y, word + (f" \u00d7{row.count:,}" if row.count > 1 else "")
-    )
+def _draw_poll(chart: Layout, row: Row, lane: Lane) -> str:
+    label = "empty poll" if row.event.kind == "poll" else "refreshed"
+    times = f" \u00d7{row.count:,}" if row.count > 1 else ""
+    return _dot("dot", lane.x, row.y, 2.2) + _draw_beside(chart, lane, row.y, label + times)
 
 
-def _draw_mark(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
+def _draw_mark(chart: Layout, row: Row, lane: Lane) -> str:
     x, y = lane.x, row.y
-    mark = f'<path class="mark" d="M{_n(x - 8)} {_n(y)}h16"/>'
+    mark = _path("mark", f"M{_n(x - 8)} {_n(y)}h16")
     if row.event.kind == "connect":
-        mark = f'<circle class="mark" cx="{_n(x)}" cy="{_n(y)}" r="5"/>'
+        mark = _dot("mark", x, y, 5)
     elif row.event.kind == "timeout":
-        mark = f'<path class="mark" d="M{_n(x)} {_n(y - 7)}l7 7-7 7-7-7z"/>'
-    return mark + _side(chart, lane, y, _WORDS.get(row.event.kind, row.event.kind) + _lost(row))
+        mark = _path("mark", f"M{_n(x)} {_n(y - 7)}l7 7-7 7-7-7z")
+    lost = chart.lost[row.index]
+    label = _MARK_LABELS[row.event.kind] + (f", {lost:,} lost" if lost else "")
+    return mark + _draw_beside(chart, lane, y, label)
 
 
-def _lost(row: Row) -> str:
-    outcome = row.event.outcome
-    if row.event.kind == "clear":
-        return f"ed: {outcome}"
-    unread = outcome.rpartition(", ")[2]
-    return f", {unread}" if unread.endswith("unread") and not unread.startswith("0") else ""
+def _draw_reject(chart: Layout, row: Row, lane: Lane) -> str:
+    label = f"{row.event.outcome} token"
+    return _cross(lane.x, row.y, 5) + _draw_beside(chart, lane, row.y, label)
 
 
-def _draw_request(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    x, end, y = lane.x - 10, APP_X + 2, row.y
-    line = f'<path class="soft" marker-end="url(#tip-soft)" d="M{_n(x)} {_n(y)}H{_n(end)}"/>'
+def _draw_request(chart: Layout, row: Row, lane: Lane) -> str:
+    line = f"M{_n(lane.x - 10)} {_n(row.y)}H{_n(APP_X + 2)}"
     path = (row.event.message or "").strip("/").rpartition("/")[2]
+    label = cut(escape_unprintable(f"{path}: {row.event.outcome}"), chart.label_room + 8)
     bad = "" if row.event.outcome[:1] in "23" else " bad"
-    said = rendering.quoted(f"{path}: {row.event.outcome}", _letters(chart) + 8)[1:-1]
-    return _text(APP_X + 14, y - 8, said, "word on" + bad) + line
+    return _text(APP_X + 14, row.y - 8, label, f"word on{bad}") + _path(
+        "soft", line, ' marker-end="url(#tip-soft)"'
+    )
 
 
 def _draw_error(chart: Layout, row: Row) -> str:
-    y = row.y
-    cross = f'<path class="cross" d="M{_n(APP_X - 5)} {_n(y - 5)}l10 10m0 -10l-10 10"/>'
-    said = row.event.outcome
+    return _draw_failed_call(chart, row, row.event.outcome)
+
+
+def _draw_refuse(chart: Layout, row: Row) -> str:
+    return _draw_failed_call(chart, row, f"refused: {row.event.outcome.partition(':')[0]}")
+
+
+def _draw_failed_call(chart: Layout, row: Row, label: str) -> str:
     if row.event.message:
-        said += f" {_short(chart, row.event.message, 20)}"
-    return cross + _text(APP_X + 14, y, said, "word bad on")
-
-
-def _draw_reject(chart: Layout, row: Row) -> str:
-    lane = chart.lanes[row.event.client_id or ""]
-    x, y = lane.x, row.y
-    cross = f'<path class="cross" d="M{_n(x - 5)} {_n(y - 5)}l10 10m0 -10l-10 10"/>'
-    return cross + _side(chart, lane, y, f"refused, {row.event.outcome} token")
+        label += f" {chart.labels.shorten(row.event.message, max(20, chart.label_room))}"
+    return _cross(APP_X, row.y, 5) + _text(APP_X + 14, row.y, label, "word bad on")
 
 
 def _draw_note(chart: Layout, row: Row) -> str:
-    said = f"{row.event.kind}: {row.event.outcome}".rstrip(": ")
-    line = f'<path class="across" d="M0 {_n(row.y)}H{_n(chart.width)}"/>'
-    return line + _text(APP_X + 14, row.y, said, "word on")
+    label = f"{row.event.kind}: {row.event.outcome}".rstrip(": ")
+    line = _path("across", f"M0 {_n(row.y)}H{_n(chart.width)}")
+    return line + _text(APP_X + 14, row.y - 9, label, "word on")
 
 
-_DRAWN: dict[str, Callable[[Layout, Row], str]] = {
+_AT_LANE: dict[str, Callable[[Layout, Row, Lane], str]] = {
     "send": _draw_send,
     "drop": _draw_drop,
     "create": _draw_create,
@@ -264,56 +261,65 @@ _DRAWN: dict[str, Callable[[Layout, Row], str]] = {
     "poll": _draw_poll,
     "refresh": _draw_poll,
     "request": _draw_request,
-    "error": _draw_error,
     "reject": _draw_reject,
-    **dict.fromkeys(("connect", "close", "disconnect", "timeout", "clear"), _draw_mark),
+    **dict.fromkeys(_MARK_LABELS, _draw_mark),
 }
+_AT_APP: dict[str, Callable[[Layout, Row], str]] = {"error": _draw_error, "refuse": _draw_refuse}
 
 
-def _label(chart: Layout, row: Row, lane: Lane, end: float) -> str:
-    """A message over its arrow's end; where that is far away, the client over its start."""
-    said = _text(end, row.y - 8, _short(chart, row.event.message or ""), "word on", anchor="end")
+def _draw_message(chart: Layout, row: Row, lane: Lane, end: float) -> str:
+    """Label an arrow's end with its message, and the start of a long arrow with its client."""
+    message = chart.labels.shorten(row.event.message or "", chart.label_room)
+    label = _text(end, row.y - 8, message, "word on", anchor="end")
     if lane.x < APP_X + _FAR:
-        return said
-    return said + _text(APP_X + 9, row.y - 8, rendering.client(lane.client_id), "to on")
+        return label
+    return label + _text(APP_X + 9, row.y - 8, rendering.client(lane.client_id), "to on")
 
 
-def _side(chart: Layout, lane: Lane, y: float, said: str) -> str:
-    """A word beside a lane, shortened where it would reach the next one."""
-    columns = 1 + max((bar.column for bar in lane.tokens), default=-1)
-    x = lane.x + _TOKENS_AT + 5 * columns + 4
-    room = int((lane.x + chart.lane_width - half_width(0) - x) / _LETTER)
-    if len(said) > room:
-        said = said.partition(",")[0]
-    if len(said) > room:
-        said = said[: room - 1].rstrip() + "\u2026"
-    return _text(x, y, said, "side on")
+def _draw_beside(chart: Layout, lane: Lane, y: float, label: str) -> str:
+    """Draw a label beside a lane, shortened where it would reach the next lane."""
+    x, room = _place_beside(chart, lane)
+    if columns(label) > room:
+        label = cut(label.partition(",")[0], room)
+    return _text(x, y, label, "side on")
 
 
-def _letters(chart: Layout) -> int:
-    return int((chart.lane_width - 56) / _LETTER)
+def _place_beside(chart: Layout, lane: Lane) -> tuple[float, int]:
+    """Return where labels beside a lane begin, and how many columns there are for them."""
+    token_columns = 1 + max((bar.column for bar in lane.tokens), default=-1)
+    offset = _TOKENS_X + 5 * token_columns + 4
+    return lane.x + offset, int((chart.lane_width - half_width(0) - offset) / LETTER)
 
 
-def _short(chart: Layout, message: str, most: int | None = None) -> str:
-    room = max(6, min(_letters(chart), most or 60))
-    told = rendering.quoted(message[: room + 1], None)[1:-1]
-    return told if len(told) <= room else told[: room - 1] + "\u2026"
-
-
-def _text(x: float, y: float, said: str, kind: str, *, anchor: str = "start") -> str:
+def _text(x: float, y: float, label: str, kind: str, *, anchor: str = "start") -> str:
     end = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return (
-        f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{end}>{escape(rendering.bare(said))}</text>'
-    )
+    label = escape(escape_unprintable(label))
+    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{end}>{label}</text>'
+
+
+def _path(kind: str, d: str, attributes: str = "") -> str:
+    return f'<path class="{kind}"{attributes} d="{d}"/>'
+
+
+def _cross(x: float, y: float, half: int) -> str:
+    side = 2 * half
+    return _path("cross", f"M{_n(x - half)} {_n(y - half)}l{side} {side}m0 -{side}l-{side} {side}")
+
+
+def _dot(kind: str, x: float, y: float, radius: float) -> str:
+    return f'<circle class="{kind}" cx="{_n(x)}" cy="{_n(y)}" r="{radius}"/>'
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
-    size = f'width="{_n(width)}" height="{_n(max(0.0, height))}"'
-    return f'<rect class="{kind}" x="{_n(x)}" y="{_n(y)}" {size}/>'
+    return f'<rect class="{kind}" x="{_n(x)}" y="{_n(y)}" {_size(width, max(0.0, height))}/>'
 
 
-def _title(said: str) -> str:
-    return f"<title>{escape(said)}</title>"
+def _size(width: float, height: float) -> str:
+    return f'width="{_n(width)}" height="{_n(height)}"'
+
+
+def _title(text: str) -> str:
+    return f"<title>{escape(text)}</title>"
 
 
 def _n(number: float) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub._record.timeline import Timeline
-    from pytest_channelstub._html.page import Told
+    from pytest_channelstub._html.page import PageSummary
 
 SECTION = "channel timeline"
 """The section's name."""
@@ -50,7 +50,7 @@ class Reporter:
         self._older: list[tuple[Timeline, int]] = []
         self._outcomes: dict[str, str] = {}
         self._failure = ""
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, PageSummary] = {}
         witness.witnesses.append(self._born)
 
     @property

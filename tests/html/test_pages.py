@@ -1,50 +1,34 @@
-"""The pages of --channelstub-timeline."""
+"""The pages of tests: what is drawn of a timeline, and how it reads."""
 
 from __future__ import annotations
 
 import json
 import re
-import string
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub import ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
-from pytest_channelstub._html import page as timeline_page
-from pytest_channelstub._service.delivery import ChannelAppWarning
-from pytest_channelstub._html.layout import layout
-from pytest_channelstub._record.history import replay
+from pytest_channelstub import (
+    ChannelServiceStub,
+    FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
+    apiproxy_errors,
+    channel,
+)
+from pytest_channelstub._html.page import write_page
 from pytest_channelstub._record.timeline import KINDS, Timeline
-
-SUITE = """
-import pytest
-from pytest_channelstub import channel
-
-def test_passes(channel_stub):
-    channel.send_message("alice", "hello")
-
-def test_fails(channel_stub):
-    channel.send_message("<script>alert(1)</script>", "</title><script>alert(1)</script>")
-    assert False, "<script>alert(1)</script>"
-
-@pytest.mark.parametrize("name", ["a/b", "<b>", "x" * 300, "\\x00"])
-def test_names(channel_stub, name): ...
-
-def test_uses_no_stub(): ...
-
-def test_skips(channel_stub):
-    pytest.skip("later")
-"""
+from pytest_channelstub._service.delivery import ChannelAppWarning
 
 
 class Checker(HTMLParser):
     """Collects what a page would load or run, and checks that its elements are balanced."""
 
-    VOID = ("meta", "br", "link", "img", "input")
+    VOID = ("meta", "br", "wbr", "link", "img", "input")
 
     def __init__(self):
         super().__init__()
@@ -74,7 +58,8 @@ class Checker(HTMLParser):
         self.texts.append(data)
 
 
-def checked(html):
+def check(html):
+    """Check that a page is sound, needs no network and runs nothing; return its text."""
     checker = Checker()
     checker.feed(html)
     checker.close()
@@ -83,128 +68,100 @@ def checked(html):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", html)
     assert "url(" not in html.replace("url(#tip)", "").replace("url(#tip-soft)", "")
     assert "@import" not in html
-    return checker
+    return "".join(checker.texts)
 
 
 EVENT = re.compile(r'<g class="e k-(\w+)"><title>(.*?)</title>(.*?)</g>', re.DOTALL)
 
 
-def drawn(html):
-    """Each event of a page's picture: its kind, what it says when pointed at, and its words."""
+def drawn_events(html):
+    """Each event of a page's picture: its kind, its tooltip, and its label."""
     return [
         (kind, unescape(title), " ".join(map(unescape, re.findall(r">([^<]+)</text>", marks))))
         for kind, title, marks in EVENT.findall(html)
     ]
 
 
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
-def test_each_test_that_used_a_stub_has_a_page_and_the_index_leads_there(pytester, workers):
-    pytester.makepyfile(SUITE)
-    result = pytester.runpytest("--channelstub-timeline=out/pages", *workers)
-    result.assert_outcomes(passed=6, failed=1, skipped=1)
-
-    pages = {path.name: path.read_text("utf-8") for path in (pytester.path / "out/pages").iterdir()}
-    index = pages.pop("index.html")
-    links = re.findall(r'<a href="([^"]+)"', index)
-    assert sorted(links) == sorted(pages)
-    assert len(pages) == 7
-    assert "test_fails" in links[0].replace("-", "_")
-    for page in (index, *pages.values()):
-        checked(page)
-    assert "hello" in next(page for name, page in pages.items() if "test-passes" in name)
-    result.stdout.fnmatch_lines(["channelstub: 7 timelines in *index.html"])
+def labels_of(html, *kinds):
+    return [label for kind, _, label in drawn_events(html) if kind in kinds]
 
 
-def test_without_the_option_nothing_is_written(pytester):
-    pytester.makepyfile(SUITE)
-    before = set(pytester.path.rglob("*.html"))
-    result = pytester.runpytest()
-    assert set(pytester.path.rglob("*.html")) == before
-    result.stdout.no_fnmatch_line("*timelines in*")
+def titles_of(html, group):
+    return [unescape(text) for text in re.findall(rf'<g class="{group}"><title>([^<]*)', html)]
 
 
-def test_a_file_is_no_place_for_pages(pytester):
-    pytester.makefile(".txt", taken="")
-    result = pytester.runpytest("--channelstub-timeline=taken.txt")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --channelstub-timeline: *taken.txt is a file: name a*"])
+def listed_events(html):
+    """The lines of "The same as text", each with its notes."""
+    lines = re.findall(r"<li>(?!<svg)(.*?)</li>", html)
+    return [re.sub(r"<small>(.*?)</small>", r" | \1", unescape(line)) for line in lines]
 
 
-@pytest.mark.parametrize("wanted", ["taken.txt/pages", "p" * 300], ids=["below a file", "too long"])
-def test_a_directory_that_cannot_be_made_ends_the_run_before_it_begins(pytester, wanted):
-    pytester.makefile(".txt", taken="")
-    pytester.makepyfile(SUITE)
-    result = pytester.runpytest(f"--channelstub-timeline={wanted}")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    told = f"*{wanted[-5:]} cannot be written to: *: name another directory"
-    result.stderr.fnmatch_lines([f"ERROR: --channelstub-timeline: {told}"])
+@pytest.fixture
+def write(tmp_path):
+    """Write a page and return its HTML."""
+
+    def write(*timelines, outcome="passed", failure="", first=0, nodeid="test_it.py::test_it"):
+        pairs = [(timeline, first) for timeline in timelines]
+        summary = write_page(tmp_path, nodeid, outcome, pairs, failure)
+        return (tmp_path / summary["file"]).read_text("utf-8")
+
+    return write
 
 
-def test_no_name_is_not_the_current_directory(pytester):
-    result = pytester.runpytest("--channelstub-timeline=")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --channelstub-timeline is empty: name a directory, new*"])
+@pytest.fixture
+def clock():
+    return FakeClock()
 
 
-def test_one_page_is_one_timeline_of_one_test(pytester):
-    pytester.makepyfile("def test_it(channel_stub): pass")
-    result = pytester.runpytest("--channelstub-timeline=out")
-    result.stdout.fnmatch_lines(["channelstub: 1 timeline in *index.html"])
-    assert "<h1>1 test</h1>" in (pytester.path / "out/index.html").read_text("utf-8")
+@pytest.fixture
+def stub(clock):
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        yield stub
 
 
-def test_every_message_and_client_is_there_and_what_is_hostile_is_only_text():
-    clock = FakeClock()
+def test_hostile_messages_and_client_ids_are_only_text(stub, write):
     hostile = [
         "<script>alert(1)</script>",
         "\x1b[31mred",
         "a\x00b",
         "'\"><img src=x onerror=alert(1)>",
     ]
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        for client_id in ("alice", *hostile):
-            stub.connect_channel(channel.create_channel(client_id))
-            for message in (*hostile, "x" * 32_767):
-                channel.send_message(client_id, message)
-    html = timeline_page.page("t.py::test", "failed", [(stub.timeline, 0)], "\x1b[31m<script>")
-    told = "".join(checked(html).texts)
+    for client_id in ("alice", *hostile):
+        stub.connect_channel(channel.create_channel(client_id))
+        for message in (*hostile, "x" * 32_767):
+            channel.send_message(client_id, message)
+    text = check(write(stub.timeline, outcome="failed", failure="\x1b[31m<script>"))
     for shown in ("<script>alert(1)</script>", r"\x1b[31mred", r"a\x00b", "(32,767 characters)"):
-        assert shown in told
+        assert shown in text
 
 
-def test_each_event_says_what_it_is_beside_its_lane():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        token = channel.create_channel("alice", duration_minutes=1)
-        stub.connect_channel(token)
-        stub.connect_channel(token)
-        for _ in range(3):
-            stub.connect_and_pop_first_message(token)
-        channel.send_message("alice", "one")
-        clock.advance(1)
+def test_each_event_has_a_label(stub, clock, write):
+    token = channel.create_channel("alice", duration_minutes=1)
+    stub.connect_channel(token)
+    stub.connect_channel(token)
+    for _ in range(3):
         stub.connect_and_pop_first_message(token)
-        channel.send_message("alice", "two")
-        channel.send_message("alice", "three")
-        stub.clear_channel_messages(token)
-        channel.send_message("alice", "four")
-        clock.advance(2)
-        channel.send_message("alice", "five")
+    channel.send_message("alice", "one")
+    clock.advance(1)
+    stub.connect_and_pop_first_message(token)
+    channel.send_message("alice", "two")
+    channel.send_message("alice", "three")
+    stub.clear_channel_messages(token)
+    channel.send_message("alice", "four")
+    clock.advance(2)
+    channel.send_message("alice", "five")
+    stub.connect_channel(token)
+    stub.disconnect_channel_event("alice")
+    stub.connect_channel(token)
+    channel.send_message("alice", "six")
+    stub.reset("queues")
+    stub.disconnect("alice")
+    clock.advance(60)
+    with pytest.raises(TokenTimedOutError):
         stub.connect_channel(token)
-        stub.disconnect_channel_event("alice")
-        stub.connect_channel(token)
-        channel.send_message("alice", "six")
-        stub.reset("queues")
-        stub.disconnect("alice")
-        clock.advance(60)
-        with pytest.raises(TokenTimedOutError):
-            stub.connect_channel(token)
-        with pytest.raises(InvalidTokenError):
-            stub.connect_channel("no token")
-    told = [
-        (kind, words)
-        for kind, _, words in drawn(timeline_page.page("t", "passed", [(stub.timeline, 0)]))
-    ]
-    assert told == [
+    with pytest.raises(InvalidTokenError):
+        stub.connect_channel("no token")
+    assert [(kind, label) for kind, _, label in drawn_events(write(stub.timeline))] == [
         ("create", "token"),
         ("connect", "connected"),
         ("refresh", "refreshed"),
@@ -213,9 +170,9 @@ def test_each_event_says_what_it_is_beside_its_lane():
         ("read", "read one"),
         ("send", "two"),
         ("send", "three"),
-        ("clear", "cleared: 2 messages"),
+        ("clear", "cleared, 2 lost"),
         ("send", "four"),
-        ("timeout", "timed out, 1 unread"),
+        ("timeout", "timed out, 1 lost"),
         ("drop", "five dropped"),
         ("connect", "connected"),
         ("disconnect", "disconnected by hand"),
@@ -223,193 +180,277 @@ def test_each_event_says_what_it_is_beside_its_lane():
         ("send", "six"),
         ("reset", "reset: queues, 1 lost"),
         ("close", "closed"),
-        ("reject", "refused, expired token"),
+        ("reject", "expired token"),
         ("reject", "reject: invalid"),
     ]
 
 
-def test_an_event_that_is_pointed_at_tells_what_came_of_it():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        token = channel.create_channel("alice")
-        for _ in range(3):
-            stub.connect_and_pop_first_message(token)
-        channel.send_message("alice", "one")
-        clock.advance(1)
+def test_tooltips_and_the_text_say_what_came_of_each_message(stub, clock, write):
+    token = channel.create_channel("alice")
+    for _ in range(3):
         stub.connect_and_pop_first_message(token)
-        channel.send_message("alice", "two")
-        clock.advance(2)
-        stub.connect_channel(token)
-        channel.send_message("alice", "three")
-        channel.send_message("alice", "four")
-        stub.get_channel_messages(token).remove("three")
-        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
-    titles = [title for kind, title, _ in drawn(page) if kind in ("poll", "send")]
-    assert titles == [
+    channel.send_message("alice", "one")
+    clock.advance(1)
+    stub.connect_and_pop_first_message(token)
+    channel.send_message("alice", "two")
+    clock.advance(2)
+    stub.connect_channel(token)
+    channel.send_message("alice", "three")
+    channel.send_message("alice", "four")
+    stub.get_channel_messages(token).remove("three")
+    page = write(stub.timeline)
+    assert [title for kind, title, _ in drawn_events(page) if kind in ("poll", "send")] == [
         "3 times, from here on: +0.0 s  poll  alice",
         "+0.0 s  send  alice  'one'\nread at +1.0 s",
-        "+1.0 s  send  alice  'two'\nlost unread: timeout at +3.0 s",
+        "+1.0 s  send  alice  'two'\nlost at +3.0 s: timeout",
         "+3.0 s  send  alice  'three'\ntaken out of the list by hand",
-        "+3.0 s  send  alice  'four'\nstill waiting at the end",
+        "+3.0 s  send  alice  'four'\npending at the end",
+    ]
+    assert [line for line in listed_events(page) if " send " in line] == [
+        "+0.0 s  send     alice  'one' | read at +1.0 s",
+        "+1.0 s  send     alice  'two' | lost at +3.0 s: timeout",
+        "+3.0 s  send     alice  'three' | taken out of the list by hand",
+        "+3.0 s  send     alice  'four' | pending at the end",
     ]
 
 
-def test_a_call_that_failed_and_a_request_to_the_app_stand_beside_the_app():
+def test_failed_calls_and_requests_to_the_app_are_drawn_beside_the_app(write, clock):
     def app(environ, start_response):
         start_response("500 Broken" if "disconnected" in environ["PATH_INFO"] else "200 OK", [])
         return []
 
-    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+    with ChannelServiceStub(time_func=clock.time) as stub:
         stub.app = app
         stub.connect_channel(channel.create_channel("alice"))
         with pytest.warns(ChannelAppWarning, match="500 Broken"):
             stub.disconnect("alice")
         stub.SetError(apiproxy_errors.OverQuotaError())
         with pytest.raises(apiproxy_errors.OverQuotaError):
-            channel.send_message("alice", "a message of many words")
+            channel.send_message("alice", "a message")
         with pytest.raises(apiproxy_errors.OverQuotaError):
             channel.create_channel("alice")
-        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
-    assert [(kind, words) for kind, _, words in drawn(page) if kind in ("request", "error")] == [
-        ("request", "connected: 200 OK"),
-        ("request", "disconnected: 500 Broken"),
-        ("error", "SendChannelMessage: OverQuotaError a message of many w\u2026"),
-        ("error", "CreateChannel: OverQuotaError"),
+    page = write(stub.timeline)
+    assert labels_of(page, "request") == ["connected: 200 OK", "disconnected: 500 Broken"]
+    assert labels_of(page, "error") == [
+        "SendChannelMessage: OverQuotaError a message",
+        "CreateChannel: OverQuotaError",
     ]
     assert page.count('<text class="word on bad" ') == 1  # the 500
 
 
-def test_words_beside_narrow_lanes_are_shortened():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        for number in range(12):
-            stub.connect_channel(channel.create_channel(f"client-{number}"))
-        channel.send_message("client-0", "a message of many words")
-        stub.disconnect_channel_event("client-1")
-        clock.advance(2)
-        page = timeline_page.page("t", "passed", [(stub.timeline, 0)])
-    ends = [words for kind, _, words in drawn(page) if kind in ("disconnect", "timeout")]
-    assert ends[:2] == ["disconnected\u2026", "timed out"]
-    assert "timed out, 1 unread" not in page
+MOVES = [json.dumps({"type": "move", "to": square}) for square in ("e4", "e5", "Nf3", "Nc6")]
 
 
-def test_idle_time_is_left_out_with_a_mark():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        channel.send_message("alice", "one")
-        clock.advance(hours=2)
-        channel.send_message("alice", "two")
-        clock.move_to(clock.start)
-        channel.send_message("alice", "three")
-    chart = layout(replay(stub.timeline), stub.timeline.start)
-    assert [one.seconds for one in chart.breaks] == [7200, -7200]
-    assert [row.y for row in chart.rows] == sorted(row.y for row in chart.rows)
-    html = timeline_page.page("t.py::test", "passed", [(stub.timeline, 0)])
-    assert "2 h 0 min 0 s later" in html
-    assert "2 h 0 min 0 s back" in html
+def test_messages_that_are_alike_in_front_are_shortened_where_they_differ(stub, write):
+    for number in range(12):  # narrow lanes
+        stub.connect_channel(channel.create_channel(f"client-{number}"))
+    for message in MOVES:
+        channel.send_message("client-0", message)
+    labels = labels_of(write(stub.timeline), "send")
+    assert labels == ['…o": "e4"}', '…o": "e5"}', '…": "Nf3"}', '…": "Nc6"}']
 
 
-def test_a_token_ends_where_its_time_is_over_and_a_band_where_its_connection_is():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        stub.connect_channel(channel.create_channel("alice", duration_minutes=1))
-        clock.advance(minutes=5)
-        channel.send_message("alice", "late")
-        channel.create_channel("alice")
-    chart = layout(replay(stub.timeline), stub.timeline.start)
-    lane = chart.lanes["alice"]
-    at = {row.event.kind: row.y for row in chart.rows}
-    ended, open_ended = lane.tokens
-    assert ended.expired
-    assert at["timeout"] < ended.bottom < at["drop"]
-    assert not open_ended.expired
-    assert open_ended.bottom == chart.height
-    [band] = lane.bands
-    assert (band.end, band.bottom) == ("timeout", at["timeout"])
+def test_messages_that_are_alike_at_the_end_are_shortened_where_they_differ(stub, write):
+    tail = ", and then something that is the same in both of these messages"
+    for message in ("the first one" + tail, "the second one" + tail):
+        channel.send_message("alice", message)
+    first, second = labels_of(write(stub.timeline), "drop")
+    assert first.startswith("the first one")
+    assert second.startswith("the second one")
 
 
-def test_what_was_before_the_test_is_carried_in():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        stub.connect_channel(channel.create_channel("alice"))
-        channel.send_message("alice", "before")
-        first = len(stub.timeline)
-        channel.send_message("alice", "after")
-    chart = layout(replay(stub.timeline), stub.timeline.start, first)
-    assert [row.event.message for row in chart.rows] == ["after"]
-    [band] = chart.lanes["alice"].bands
-    assert band.steps[0][0] == 0
-    assert band.steps[-1][1] == 2
+def test_a_message_that_is_read_has_the_label_with_which_it_was_sent(stub, write):
+    tokens = [channel.create_channel(f"client-{number}") for number in range(12)]
+    stub.connect_channel(tokens[0])
+    for message in MOVES:
+        channel.send_message("client-0", message)
+        stub.connect_and_pop_first_message(tokens[0])
+    page = write(stub.timeline)
+    assert labels_of(page, "read") == [f"read {label}" for label in labels_of(page, "send")]
 
 
-def test_a_token_whose_time_was_over_before_the_test_is_not_drawn():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        channel.create_channel("alice", duration_minutes=1)
-        channel.create_channel("alice", duration_minutes=10)
-        clock.advance(minutes=5)
-        first = len(stub.timeline)
-        channel.send_message("alice", "hello")
-        clock.advance(minutes=10)
-        channel.send_message("alice", "hello")
-    titles = re.findall(
-        r'<g class="token"><title>[^<]*\n([^<]*)</title>',
-        timeline_page.page("t::t", "passed", [(stub.timeline, first)]),
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "type": st.sampled_from(["move", "chat", "end"]),
+                "from": st.sampled_from(["alice", "bob"]),
+                "number": st.integers(0, 20),
+                "text": st.sampled_from(["hello", "hello world", "bye"]),
+            }
+        ),
+        max_size=20,
+        unique_by=json.dumps,
     )
-    assert titles == ["made at +0.0 s, valid until +10 min 1 s"]
+)
+def test_different_messages_have_different_labels(write, messages):
+    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+        for message in messages:
+            channel.send_message("alice", json.dumps(message))
+    labels = labels_of(write(stub.timeline), "drop")
+    assert len({*labels}) == len(messages)
 
 
-def test_polls_that_find_nothing_share_a_row():
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        token = channel.create_channel("alice")
-        for _ in range(100):
-            stub.connect_and_pop_first_message(token)
-            clock.advance(0.1)
-    chart = layout(replay(stub.timeline), stub.timeline.start)
-    assert [(row.event.kind, row.count) for row in chart.rows][:3] == [
-        ("create", 1),
-        ("connect", 1),
-        ("poll", 100),
+@pytest.mark.parametrize("message", ["Grüße, 日本語", json.dumps("Grüße, 日本語")])
+def test_printable_characters_are_shown_as_they_are(stub, write, message):
+    channel.send_message("alice", message)
+    [label] = labels_of(write(stub.timeline), "drop")
+    assert "Grüße, 日本語" in label
+
+
+def test_control_characters_are_escaped_and_what_stands_beside_them_is_not(stub, write):
+    channel.send_message("alice", 'it\'s "ü" \\ \x1b\n\u200b')
+    [label] = labels_of(write(stub.timeline), "drop")
+    assert label == 'it\'s "ü" \\ \\x1b\\n\\u200b dropped'
+
+
+def test_a_backslash_before_an_escape_keeps_it(stub, write):
+    channel.send_message("alice", r'"\\u00fc" "\ud83d\ude00" "\ud83d"')
+    [label] = labels_of(write(stub.timeline), "drop")
+    assert label == r'"\\u00fc" "😀" "\ud83d" dropped'
+
+
+def test_labels_beside_narrow_lanes_are_shortened(stub, clock, write):
+    for number in range(12):
+        stub.connect_channel(channel.create_channel(f"client-{number}"))
+    channel.send_message("client-0", "a message of many words")
+    stub.disconnect_channel_event("client-1")
+    clock.advance(2)
+    page = write(stub.timeline)
+    assert labels_of(page, "disconnect", "timeout")[:2] == ["disconnected b…", "timed out"]
+
+
+def test_time_without_events_is_left_out_with_a_mark(stub, clock, write):
+    channel.send_message("alice", "one")
+    clock.advance(hours=2)
+    channel.send_message("alice", "two")
+    clock.move_to(clock.start)
+    channel.send_message("alice", "three")
+    page = write(stub.timeline)
+    assert re.findall(r'class="(break[^"]*)"', page) == ["break", "break back"]
+    assert "2 h 0 min 0 s later" in page
+    assert "2 h 0 min 0 s back" in page
+
+
+def heights_of(html):
+    """The top of each event's row, by kind."""
+    tops = re.findall(
+        r'<g class="e k-(\w+)">.*?<rect class="hit" x="0" y="([\d.]+)"', html, re.DOTALL
+    )
+    return {kind: float(top) + 13 for kind, top in tops}
+
+
+def test_a_token_is_drawn_until_it_expires(stub, clock, write):
+    stub.connect_channel(channel.create_channel("alice", duration_minutes=1))
+    clock.advance(minutes=5)
+    channel.send_message("alice", "late")
+    channel.create_channel("alice")
+    page = write(stub.timeline)
+    rows = heights_of(page)
+    [end] = re.findall(r'class="token-end" d="M[\d.]+ ([\d.]+)', page)
+    assert rows["timeout"] < float(end) < rows["drop"]
+    assert page.count('class="life"') == 2
+
+
+def test_a_connection_is_drawn_until_it_ends(stub, clock, write):
+    stub.connect_channel(channel.create_channel("alice"))
+    clock.advance(minutes=5)
+    channel.send_message("alice", "late")
+    page = write(stub.timeline)
+    [outline] = re.findall(r'class="live" d="([^"]+)"', page)
+    bottom = max(float(pair.split()[1]) for pair in outline.strip("Mz").split("L"))
+    assert bottom == heights_of(page)["timeout"]
+    assert titles_of(page, "connection") == ["connected at +0.0 s, timeout at +2.0 s"]
+
+
+def test_a_connection_from_before_the_test_is_drawn_from_the_top(stub, write):
+    stub.connect_channel(channel.create_channel("alice"))
+    channel.send_message("alice", "before")
+    first = len(stub.timeline)
+    channel.send_message("alice", "after")
+    page = write(stub.timeline, first=first)
+    assert labels_of(page, "send") == ["after"]
+    [outline] = re.findall(r'class="live" d="M[\d.]+ ([\d.]+)', page)
+    assert outline == "0"
+    assert titles_of(page, "connection") == ["connected at +0.0 s, still connected at the end"]
+
+
+def test_a_token_that_expired_before_the_test_is_not_drawn(stub, clock, write):
+    channel.create_channel("alice", duration_minutes=1)
+    channel.create_channel("alice", duration_minutes=10)
+    clock.advance(minutes=5)
+    first = len(stub.timeline)
+    channel.send_message("alice", "hello")
+    clock.advance(minutes=10)
+    channel.send_message("alice", "hello")
+    [title] = titles_of(write(stub.timeline, first=first), "token")
+    assert title.endswith("\nmade at +0.0 s, valid until +10 min 1 s")
+
+
+def test_polls_that_find_nothing_share_a_row(stub, clock, write):
+    token = channel.create_channel("alice")
+    for _ in range(100):
+        stub.connect_and_pop_first_message(token)
+        clock.advance(0.1)
+    assert labels_of(write(stub.timeline), "poll") == ["empty poll \u00d7100"]
+
+
+@pytest.mark.parametrize(("clients", "events"), [(3, 40), (40, 1000)])
+def test_no_two_lanes_or_rows_touch(stub, clock, write, clients, events):
+    for number in range(events):
+        channel.send_message(f"client-{number % clients}", json.dumps({"n": number}))
+        clock.advance(0.25 * (number % 3))
+    page = write(stub.timeline)
+    lanes = [float(x) for x in re.findall(r'class="away" d="M([\d.]+)', page)]
+    rows = [float(y) for y in re.findall(r'class="hit" x="0" y="([\d.]+)"', page)]
+    assert len(lanes) == clients
+    assert min(right - left for left, right in pairwise(lanes)) >= 120
+    assert min(lower - upper for upper, lower in pairwise(rows)) >= 24
+    assert len(page) < 1_000_000
+
+
+FAILURE = """AssertionError: expected 'wrold', sent to alice
+found:           1 message
+timeline:
+  +0.0 s  create   alice  token 2fca49...alice, valid until +2 h 0 min 1 s
+  +0.0 s  send     alice  'world'
+assert False"""
+
+
+def test_the_reason_of_a_failure_is_shown_without_a_second_timeline(stub, write):
+    channel.send_message("alice", "world")
+    page = write(stub.timeline, outcome="failed", failure=FAILURE)
+    [reason] = re.findall(r"<summary>Why it failed</summary><pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    assert unescape(reason).split("\n") == [
+        "AssertionError: expected 'wrold', sent to alice",
+        "found:           1 message",
+        "assert False",
     ]
 
 
-@pytest.mark.parametrize(("clients", "events"), [(3, 40), (40, 2000)])
-def test_no_two_lanes_or_rows_touch(clients, events):
-    clock = FakeClock()
-    with ChannelServiceStub(time_func=clock.time) as stub:
-        number = 0
-        while len(stub.timeline) < events:
-            channel.send_message(f"client-{number % clients}", json.dumps({"n": number}))
-            clock.advance(0.25 * (number % 3))
-            number += 1
-    chart = layout(replay(stub.timeline), stub.timeline.start)
-    xs = [lane.x for lane in chart.lanes.values()]
-    ys = [row.y for row in chart.rows]
-    assert len(xs) == clients
-    assert min(right - left for left, right in pairwise(xs)) >= 120
-    assert min(lower - upper for upper, lower in pairwise(ys)) >= 24
-    assert len(timeline_page.page("t", "passed", [(stub.timeline, 0)])) < 1_500_000
-
-
-def test_file_names_are_safe_and_differ():
-    names = [
-        timeline_page.file_name(nodeid)
-        for nodeid in (
-            "a/b.py::c",
-            "a_b.py::c",
-            "../../etc/passwd",
-            "x" * 5000,
-            "\ud800",
-            "",
-            "\x00",
-        )
+def test_a_screen_reader_has_a_summary_of_the_picture_and_all_events_as_a_list(stub, write):
+    stub.connect_channel(channel.create_channel("alice"))
+    channel.send_message("alice", "hello")
+    channel.send_message("bob", "hello")
+    page = write(stub.timeline)
+    assert re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)">', page) == [
+        "Timeline as a picture: 5 events, 1 sent, 1 dropped. The same follows as text."
     ]
-    assert len(set(names)) == len(names)
-    allowed = set(string.ascii_letters + string.digits + "-.")
-    for name in names:
-        assert set(name) <= allowed
-        assert len(name) < 110
+    assert len(listed_events(page)) == 5
+    for mark in re.findall(r"<svg [^>]+>", page):
+        assert 'role="img"' in mark or 'aria-hidden="true"' in mark
+
+
+def test_several_stubs_are_drawn_one_below_the_other(write):
+    with ChannelServiceStub() as one, ChannelServiceStub() as other:
+        channel.send_message("alice", "hello")
+    page = write(one.timeline, other.timeline)
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Stub 1", "Stub 2"]
+
+
+def test_a_stub_without_events_has_a_page(stub, write):
+    assert "0 events" in check(write(stub.timeline))
 
 
 kinds = st.sampled_from(KINDS)
@@ -419,10 +460,12 @@ rows = st.tuples(
 ).map(lambda row: (*row[:5], 7) if row[1] == "create" else row)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(rows, max_size=30), st.integers(0, 30))
-def test_any_timeline_whatever_makes_a_sound_page(history, first):
+def test_any_timeline_makes_a_sound_page(write, history, first):
     timeline = Timeline(0.0)
     for row in history:
         timeline.record(row)
-    checked(timeline_page.page("t::t", "passed", [(timeline, first % (len(history) + 1))]))
+    check(write(timeline, first=first % (len(history) + 1)))

@@ -1,0 +1,135 @@
+"""Short forms of texts, for where a picture has little room."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+_ELLIPSIS = "\u2026"
+# A backslash before it would make it text about an escape, and no escape.
+_ESCAPES = re.compile(
+    r"(?<!\\)(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})+"
+)
+
+
+class Labels:
+    r"""Short forms of messages that show what each message has and the others have not.
+
+    Beside one that ends in `"e5"}`, `{"type": "move", "to": "e4"}` is `…, "to": "e4"}`.
+
+    Args:
+        messages: All messages of one picture.
+    """
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        texts = sorted({readable(message) for message in messages})
+        self._branches = dict(zip(texts, _branches(texts), strict=True))
+
+    def shorten(self, message: str, room: int) -> str:
+        """Return a message in at most `room` columns.
+
+        Args:
+            message: One of the picture's messages.
+            room: In columns of a fixed-width font.
+        """
+        text = readable(message)
+        if columns(text) <= room:
+            return text
+        last = len(text) - 1
+        branches = sorted({min(place, last) for place in self._branches[text]}, reverse=True)
+        shown: set[int] = set()
+        for place in branches or [0]:  # the most similar messages part last, and come first
+            if columns(_render(text, shown | {place})) > room:
+                break
+            shown.add(place)
+        around = sorted(shown, reverse=True)
+        nearby = (
+            place + side for step in range(1, room) for place in around for side in (-step, step)
+        )
+        for place in nearby:
+            if 0 <= place <= last:
+                if columns(_render(text, shown | {place})) > room:
+                    break
+                shown.add(place)
+        return _render(text, shown)
+
+
+def cut(text: str, room: int) -> str:
+    """Return the beginning of a text, in at most `room` columns."""
+    return text if columns(text) <= room else text[: max(0, room - 1)].rstrip() + _ELLIPSIS
+
+
+def readable(text: str) -> str:
+    r"""Return a text with printable characters as they are, and all others escaped.
+
+    A printable character that the text itself has as an escape, as in JSON (`\u00fc`) and in
+    pytest's node ids (`\xfc`), is shown as that character.
+    """
+    return escape_unprintable(_ESCAPES.sub(_decode, text))
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Return a text with control characters and lone surrogates as `\x1b`, `\n`, `\ud800`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a fixed-width font a text takes."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+
+
+def _branches(texts: Sequence[str]) -> list[set[int]]:
+    """For each of some sorted texts, the places at which another one begins to differ."""
+    branches: list[set[int]] = [set() for _ in texts]
+    for order in (range(len(texts)), range(len(texts) - 1, -1, -1)):
+        # What a text shares with those before it never grows with their distance.
+        shared: list[int] = []
+        for before, index in pairwise(order):
+            common = _count_shared(texts[before], texts[index])
+            while shared and shared[-1] >= common:
+                shared.pop()
+            shared.append(common)
+            branches[index].update(shared)
+    return branches
+
+
+def _count_shared(one: str, other: str) -> int:
+    """Return the length of what two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _render(text: str, shown: Collection[int]) -> str:
+    parts: list[str] = []
+    expected = 0
+    for place in sorted(shown):
+        if place == expected + 1:
+            parts.append(text[expected])  # as short as an ellipsis
+        elif place > expected:
+            parts.append(_ELLIPSIS)
+        parts.append(text[place])
+        expected = place + 1
+    if expected == len(text) - 1:
+        parts.append(text[expected])
+    elif expected < len(text):
+        parts.append(_ELLIPSIS)
+    return "".join(parts)
+
+
+def _decode(match: re.Match[str]) -> str:
+    units = match[0].encode("ascii").decode("unicode_escape")
+    # JSON has what is beyond 16 bits as two surrogates.
+    text = units.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text if text.isprintable() else match[0]
