@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 
 import pytest
 
@@ -18,8 +19,10 @@ def require():
 
     def require(*names):
         try:
-            for name in names:
-                importlib.import_module(name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # theirs, such as WebOb's of the module cgi
+                for name in names:
+                    importlib.import_module(name)
         except ImportError as error:
             pytest.skip(f"{error.name} is not installed: pip install '.[frameworks]'")
 

@@ -4,10 +4,11 @@ from urllib.request import urlopen
 import pytest
 from bottle_app import app, present
 
+app.catchall = False  # lets an exception in a handler through to the test
+
 
 @pytest.fixture
 def channel_app():
-    app.catchall = False  # lets an exception in a handler through to the test
     present.clear()
     return app
 
