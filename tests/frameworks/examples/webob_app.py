@@ -5,6 +5,7 @@ from html import escape
 from google.appengine.api import channel
 from webob import Response
 from webob.dec import wsgify
+from webob.exc import HTTPNotFound
 
 NAMES = {"alice": "Alice Liddell", "bob": "Bob Cratchit"}
 PAGE = """<!DOCTYPE html>
@@ -58,9 +59,11 @@ class WSGIApplication:
 
     @wsgify
     def __call__(self, request):
+        if request.path not in self.routes:
+            return HTTPNotFound()
         response = Response()
+        handler = self.routes[request.path](request, response)
         try:
-            handler = self.routes[request.path](request, response)
             getattr(handler, request.method.lower())()
         except Exception as exception:
             self.error_handlers[500](request, response, exception)
