@@ -52,7 +52,7 @@ class Labels:
             place + side for step in range(1, room) for place in around for side in (-step, step)
         )
         for place in nearby:
-            if 0 <= place <= last:
+            if 0 <= place <= last and place not in shown:
                 if columns(_render(text, shown | {place})) > room:
                     break
                 shown.add(place)

@@ -181,7 +181,7 @@ def lay_out(history: Story, start: float, first: int = 0) -> Layout:
         first: Index of the test's first event. What began before it is drawn from the top.
     """
     events = history.events
-    drawn = [i for i in range(first, len(events)) if not _is_request_to_nobody(events[i])]
+    drawn = [i for i in range(first, len(events)) if not _is_request_without_app(events[i])]
     rows, breaks, height = _place_rows(events, drawn)
     messages = [
         event.message
@@ -291,7 +291,7 @@ def _gutter(rows: Sequence[Row], start: float) -> float:
     return 24.0 + _DIGIT * longest
 
 
-def _is_request_to_nobody(event: Event) -> bool:
+def _is_request_without_app(event: Event) -> bool:
     return event.kind == "request" and event.outcome == "no app"
 
 

@@ -74,24 +74,21 @@ def write_page(
     """
     charts = [lay_out(replay(*line.snapshot()), line.start, first) for line, first in timelines]
     where, name = split_nodeid(nodeid)
+    facts = [f'<b class="{kind}">{fact}</b>' for kind, fact in _facts(charts)]
+    headings = [f"Stub {number}" for number in range(1, len(charts) + 1)]
     body = fill(
         "test",
         outcome=escape(outcome),
         name=break_anywhere(name),
         where=break_anywhere(where),
-        facts=" <i>\u00b7</i> ".join(
-            f'<b class="{kind}">{fact}</b>' for kind, fact in _facts(charts)
-        ),
+        facts=" <i>\u00b7</i> ".join(facts),
         failure=_failure(failure),
-        stubs="\n".join(
-            _stub(chart, f"Stub {number}" if len(charts) > 1 else "")
-            for number, chart in enumerate(charts, 1)
-        ),
+        stubs="\n".join(map(_stub, charts, headings if len(charts) > 1 else [""])),
     )
-    events = [event for chart in charts for event in chart.events]
-    directory.mkdir(parents=True, exist_ok=True)
     file = _file_name(nodeid)
+    directory.mkdir(parents=True, exist_ok=True)
     write_document(directory / file, f"{name} \u00b7 channel timeline", body)
+    events = [event for chart in charts for event in chart.events]
     return summarize(nodeid, outcome, file, events)
 
 
@@ -103,14 +100,14 @@ def _file_name(nodeid: str) -> str:
 
 
 def _facts(charts: Sequence[Layout]) -> Iterator[tuple[str, str]]:
-    """Yield what is to be said of some timelines: the kind of event, and a few words."""
+    """Yield what stands below the page's title: the kind of event, and a few words."""
     events = [event for chart in charts for event in chart.events]
     kinds = Counter(event.kind for event in events)
     yield "plain", rendering.plural(len(events), "event")
     passed = max(
         (chart.events[-1].at - chart.events[0].at for chart in charts if chart.events), default=0
     )
-    if passed:
+    if passed > 0:
         yield "plain", f"over {rendering.span(passed)}"
     for kind, label in _COUNTED.items():
         if kinds[kind]:

@@ -90,7 +90,7 @@ def draw_heads(chart: Layout) -> str:
 
 
 def describe_event(chart: Layout, index: int) -> list[str]:
-    """Return what is to be said of an event beyond its line.
+    """Return the notes on an event that its line does not have: what came of a message.
 
     Args:
         chart: The picture's layout.
