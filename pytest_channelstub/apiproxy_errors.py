@@ -1,32 +1,15 @@
 """The errors of an App Engine call: an installed SDK's own classes, else ours.
 
-They are looked up when first asked for, so that an app's `except` clauses catch
+The SDK's are looked up when first asked for, so that an app's `except` clauses catch
 them and a test that meets none of them imports nothing of the SDK.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pytest_channelstub._appengine import importing as appengine
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_channelstub._errors import (
-        ApplicationError,
-        ArgumentError,
-        CallNotFoundError,
-        CancelledError,
-        CapabilityDisabledError,
-        DeadlineExceededError,
-        Error,
-        FeatureNotEnabledError,
-        InterruptedError,  # noqa: A004 (App Engine's name)
-        OverQuotaError,
-        RequestTooLargeError,
-        ResponseTooLargeError,
-        RpcAuthorityError,
-        RPCFailedError,
-    )
+    from collections.abc import Callable
 
 __all__ = [
     "ApplicationError",
@@ -46,14 +29,105 @@ __all__ = [
 ]
 
 
+class Error(Exception):
+    """The base of all errors of an App Engine call."""
+
+
+class RPCFailedError(Error):
+    """The call to the service failed."""
+
+
+class CallNotFoundError(Error):
+    """The service has no such call."""
+
+
+class ArgumentError(Error):
+    """The service could not read the call's arguments."""
+
+
+class DeadlineExceededError(Error):
+    """The call took too long."""
+
+
+class CancelledError(Error):
+    """The call was cancelled."""
+
+
+class ApplicationError(Error):
+    """The service refused the call, with one of its codes.
+
+    Attributes:
+        application_error: The code; for this service, one of `ChannelServiceError`.
+        error_detail: What the service said beside the code.
+    """
+
+    def __init__(self, application_error: int, error_detail: str = "") -> None:
+        super().__init__(application_error)
+        self.application_error = application_error
+        self.error_detail = error_detail
+
+    def __str__(self) -> str:
+        return f"ApplicationError: {self.application_error} {self.error_detail}"
+
+
+class OverQuotaError(Error):
+    """The app has used up its quota of calls."""
+
+
+class RequestTooLargeError(Error):
+    """The request was too large."""
+
+
+class ResponseTooLargeError(Error):
+    """The response was too large."""
+
+
+class CapabilityDisabledError(Error):
+    """The service is switched off for now."""
+
+
+class FeatureNotEnabledError(Error):
+    """The app has to enable a feature before it makes this call."""
+
+
+class InterruptedError(Error):  # noqa: A001 (App Engine's name)
+    """A wait ended because the callback of some call raised.
+
+    Attributes:
+        exception: What the callback raised.
+        rpc: The call that the callback belongs to.
+    """
+
+    def __init__(self, exception: BaseException, rpc: object) -> None:
+        super().__init__(
+            "The Wait() request was interrupted by an exception from another callback:", exception
+        )
+        self.exception = exception
+        self.rpc = rpc
+
+
+class RpcAuthorityError(Error):
+    """The authority to make calls could not be read from the environment."""
+
+
+# Ours are set aside, so that every look-up of a name comes by `__getattr__`.
+_OWN = {name: globals().pop(name) for name in __all__}
+
+
+def _no_sdk() -> Any:
+    """The module of an installed SDK that defines the errors; None without an SDK."""
+    return None
+
+
+_installed: Callable[[], Any] = _no_sdk
+
+
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _OWN:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from pytest_channelstub import _errors  # noqa: PLC0415 (most runs never raise one)
-
-    return getattr(appengine.installed_errors() or _errors, name)
+    return getattr(_installed(), name, None) or _OWN[name]
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
-from pytest_channelstub import apiproxy_errors
+from pytest_channelstub import _tokens, apiproxy_errors
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._service import apiproxy
-from pytest_channelstub._appengine import importing as appengine
-from pytest_channelstub._record._values import shown
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
     CreateChannelResponse,
+    Error,
+    InvalidChannelClientIdError,
+    InvalidMessageError,
     SendMessageRequest,
     VoidProto,
 )
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 __all__ = [
     "MAXIMUM_CLIENT_ID_LENGTH",
@@ -27,6 +28,7 @@ __all__ = [
     "AppIdAliasRequired",
     "Error",
     "InvalidChannelClientIdError",
+    "InvalidChannelKeyError",
     "InvalidChannelTokenDurationError",
     "InvalidMessageError",
     "create_channel",
@@ -40,39 +42,26 @@ MAXIMUM_MESSAGE_LENGTH = 32767
 MAXIMUM_TOKEN_DURATION_MINUTES = 1440
 """The longest life of a token, in minutes: one day."""
 
-# It has no fields, so one serves every call.
-_NOTHING = VoidProto()
-
-
-class Error(Exception):
-    """The base of the errors of this module."""
-
-
-class InvalidChannelClientIdError(Error):
-    """The client id is not text, or too long, or empty."""
+InvalidChannelKeyError = InvalidChannelClientIdError
 
 
 class InvalidChannelTokenDurationError(Error):
     """The duration is not a whole number of minutes from 1 to 1440."""
 
 
-class InvalidMessageError(Error):
-    """The message is not text, or too long, or empty."""
-
-
 class AppIdAliasRequired(Error):  # noqa: N818 (App Engine's name)
     """The app has to have an alias before it may use the service."""
 
 
-def create_channel(client_id: str, duration_minutes: int | None = None) -> str:
+def create_channel(client_id: str | bytes, duration_minutes: int | None = None) -> str:
     """Make a channel's token, which a page connects with.
 
     Example:
         >>> token = channel.create_channel("alice", duration_minutes=60)
 
     Args:
-        client_id: Who will listen: 1 to 256 UTF-8 bytes.
-        duration_minutes: How long the token lasts: 1 to 1440 minutes; 120 by default.
+        client_id: Whose channel: 1 to 256 UTF-8 bytes.
+        duration_minutes: How long the token is valid: 1 to 1440 minutes; 120 by default.
 
     Returns:
         The token.
@@ -82,26 +71,30 @@ def create_channel(client_id: str, duration_minutes: int | None = None) -> str:
         InvalidChannelTokenDurationError: The duration is not such a number.
         AppIdAliasRequired: The service says so.
         apiproxy_errors.Error: The call failed, as `SetError` has it.
-        AssertionError: No stub is in force.
+        AssertionError: No stub is active.
     """
-    return create_channel_on(None, client_id, duration_minutes)
+    return _create_channel(None, client_id, duration_minutes)
 
 
-def create_channel_on(proxy: Any, client_id: str, duration_minutes: int | None = None) -> str:
-    """As `create_channel`, of a certain stub; None for the one in force."""
-    request = CreateChannelRequest(application_key=_checked_client_id(client_id))
-    if duration_minutes is not None:
-        request.set_duration_minutes(_checked_duration(duration_minutes))
+def _create_channel(stub: Any, client_id: str | bytes, duration_minutes: int | None = None) -> str:
+    """As `create_channel`, of a certain stub; None for the one that calls reach."""
+    try:
+        request = CreateChannelRequest(_ValidateClientId(client_id))
+        if duration_minutes is not None:
+            request.set_duration_minutes(_check_duration(duration_minutes))
+    except Error as error:
+        _record_refusal(stub, client_id, None, error)
+        raise
     response = CreateChannelResponse()
-    _call(proxy, "CreateChannel", request, response)
+    _call(stub, "CreateChannel", request, response)
     return response.token()
 
 
-def send_message(client_id: str, message: str) -> None:
-    """Send a message to the pages that listen to a client id.
+def send_message(client_id: str | bytes, message: str | bytes) -> None:
+    """Send a message to the pages of a client.
 
-    As the service does, it drops the message without a word when the client is not
-    connected; the stub's timeline says so.
+    As the service does, it drops the message silently when the client is not
+    connected; the stub's timeline shows it.
 
     Example:
         >>> channel.send_message("alice", "hello")
@@ -115,19 +108,14 @@ def send_message(client_id: str, message: str) -> None:
         InvalidMessageError: The message is not such a text.
         AppIdAliasRequired: The service says so.
         apiproxy_errors.Error: The call failed, as `SetError` has it.
-        AssertionError: No stub is in force.
+        AssertionError: No stub is active.
     """
-    # What nearly every call passes is seen to be right at once.
-    if not (
-        type(client_id) is str
-        and len(client_id) <= MAXIMUM_CLIENT_ID_LENGTH
-        and client_id.isascii()
-    ):
-        client_id = _checked_client_id(client_id)
-    if not (type(message) is str and len(message) <= MAXIMUM_MESSAGE_LENGTH and message.isascii()):
-        message = _checked_message(message)
-    request = SendMessageRequest(client_id, message)
-    _call(None, "SendChannelMessage", request, _NOTHING)
+    try:
+        request = SendMessageRequest(_ValidateClientId(client_id), _check_message(message))
+    except Error as error:
+        _record_refusal(None, client_id, message, error)
+        raise
+    _call(None, "SendChannelMessage", request, VoidProto())
 
 
 def _GetService() -> str:
@@ -146,19 +134,67 @@ def _ToChannelError(error: Any) -> Exception:
     return error if translated is None else translated(error.error_detail)
 
 
-def _call(proxy: Any, call: str, request: Any, response: Any) -> None:
-    if proxy is None and appengine.MAP in sys.modules:
-        proxy = appengine.proxy_map()
-    proxy = proxy or apiproxy.in_force()
-    if proxy is None:
-        message = (
-            'No api proxy found for service "channel": no stub is in force. Request the '
-            "channel_stub fixture in this test (in a unittest class: "
-            '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()'
-        )
-        raise AssertionError(message)
+def _ValidateClientId(client_id: object) -> str:
+    """Check a client id, as the SDK's function of this name does; gives it as a str.
+
+    Raises:
+        InvalidChannelClientIdError: It is not text, or over 256 UTF-8 bytes.
+    """
+    return _check_text(
+        "client id", client_id, MAXIMUM_CLIENT_ID_LENGTH, InvalidChannelClientIdError
+    )
+
+
+def _check_message(message: object) -> str:
+    return _check_text("message", message, MAXIMUM_MESSAGE_LENGTH, InvalidMessageError)
+
+
+def _check_text(name: str, value: object, limit: int, error: type[Error]) -> str:
     try:
-        proxy.MakeSyncCall(_GetService(), call, request, response)
+        text = _tokens.to_text(value)
+        size = len(text.encode())
+    except TypeError:
+        advice = ", such as json.dumps(...)" if name == "message" else ""
+        message = (
+            f"the {name} is {shorten_repr(value)}, of type {type(value).__name__}: pass a str, or "
+            f"its UTF-8 bytes, of at most {limit} bytes{advice}"
+        )
+        raise error(message) from None
+    except UnicodeDecodeError:
+        message = f"the {name} is bytes that are not UTF-8: {shorten_repr(value)}"
+        raise error(message) from None
+    except UnicodeEncodeError:
+        message = f"the {name} has a lone surrogate, which is not UTF-8: {shorten_repr(value)}"
+        raise error(message) from None
+    if size > limit:
+        message = f"the {name} has {size} UTF-8 bytes: at most {limit} are allowed"
+        raise error(message)
+    return text
+
+
+def _check_duration(minutes: object) -> int:
+    if not isinstance(minutes, int):
+        message = (
+            f"duration_minutes is {shorten_repr(minutes)}, of type {type(minutes).__name__}: pass "
+            f"a whole number of minutes from 1 to {MAXIMUM_TOKEN_DURATION_MINUTES}"
+        )
+        raise InvalidChannelTokenDurationError(message)
+    if not 1 <= minutes <= MAXIMUM_TOKEN_DURATION_MINUTES:
+        message = (
+            f"duration_minutes is {shorten_repr(minutes)}: a token is valid for 1 to "
+            f"{MAXIMUM_TOKEN_DURATION_MINUTES} minutes"
+        )
+        raise InvalidChannelTokenDurationError(message)
+    return minutes
+
+
+def _call(stub: Any, call: str, request: Any, response: Any) -> None:
+    service = _GetService()
+    proxy = stub or apiproxy.registry.sdk.proxy_map(service) or apiproxy.active_stub(service)
+    if proxy is None:
+        _refuse_without_stub(service)
+    try:
+        proxy.MakeSyncCall(service, call, request, response)
     except apiproxy_errors.ApplicationError as error:
         translated = _ToChannelError(error)
         if translated is error:
@@ -166,50 +202,21 @@ def _call(proxy: Any, call: str, request: Any, response: Any) -> None:
         raise translated from error
 
 
-def _checked_client_id(client_id: object) -> str:
-    if not isinstance(client_id, str):
-        message = (
-            f"the client id is {shown(client_id)}, of type {type(client_id).__name__}: pass a str "
-            f"of at most {MAXIMUM_CLIENT_ID_LENGTH} UTF-8 bytes"
-        )
-        raise InvalidChannelClientIdError(message)
-    _check_size("client id", client_id, MAXIMUM_CLIENT_ID_LENGTH, InvalidChannelClientIdError)
-    return client_id if type(client_id) is str else str.__str__(client_id)
+def _refuse_without_stub(service: str) -> NoReturn:
+    message = (
+        f'No api proxy found for service "{service}": no stub is active. Request the '
+        "channel_stub fixture in this test (in a unittest class: "
+        '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); '
+        "without pytest: ChannelServiceStub(time_func=FakeClock().time); with a testbed: "
+        "testbed.init_channel_stub()"
+    )
+    raise AssertionError(message)
 
 
-def _checked_message(text: object) -> str:
-    if not isinstance(text, str):
-        message = (
-            f"the message is {shown(text)}, of type {type(text).__name__}: pass a str of at most "
-            f"{MAXIMUM_MESSAGE_LENGTH} UTF-8 bytes, such as json.dumps(...)"
-        )
-        raise InvalidMessageError(message)
-    _check_size("message", text, MAXIMUM_MESSAGE_LENGTH, InvalidMessageError)
-    return text if type(text) is str else str.__str__(text)
-
-
-def _checked_duration(minutes: object) -> int:
-    if not isinstance(minutes, int):
-        message = (
-            f"duration_minutes is {shown(minutes)}, of type {type(minutes).__name__}: pass a whole "
-            f"number of minutes from 1 to {MAXIMUM_TOKEN_DURATION_MINUTES}"
-        )
-        raise InvalidChannelTokenDurationError(message)
-    if not 1 <= minutes <= MAXIMUM_TOKEN_DURATION_MINUTES:
-        message = (
-            f"duration_minutes is {shown(minutes)}: a token lasts from 1 to "
-            f"{MAXIMUM_TOKEN_DURATION_MINUTES} minutes"
-        )
-        raise InvalidChannelTokenDurationError(message)
-    return minutes
-
-
-def _check_size(name: str, text: str, limit: int, error: type[Error]) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        message = f"the {name} holds a lone surrogate, which UTF-8 cannot express: {text!a:.80}"
-        raise error(message) from None
-    if size > limit:
-        message = f"the {name} has {size} UTF-8 bytes: at most {limit} are allowed"
-        raise error(message)
+def _record_refusal(stub: Any, client_id: object, message: object, error: Error) -> None:
+    """Have the stub that the call would have reached record why it did not."""
+    service = _GetService()
+    stub = stub or apiproxy.registry.sdk.stub(service) or apiproxy.active_stub(service)
+    record = getattr(stub, "_record_refusal", None)
+    if record is not None:
+        record(client_id, message, error)

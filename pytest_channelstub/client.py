@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._record._values import shown
+from pytest_channelstub import _tokens
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pytest_channelstub._service.stub import ChannelServiceStub
 
-
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 
 class ChannelClient:
@@ -47,24 +45,22 @@ class ChannelClient:
         received: All messages read so far.
     """
 
-    def __init__(self, stub: ChannelServiceStub, token: str, *, keep_alive: bool = False) -> None:
+    def __init__(self, stub: ChannelServiceStub, token: str | bytes, *, keep_alive: bool = False) -> None:
         if not hasattr(stub, "validate_token_and_extract_client_id"):
             raise TypeError(
-                f"the stub is {shown(stub)}, of type {type(stub).__name__}: pass the stub first, "
+                f"the stub is {shorten_repr(stub)}, of type {type(stub).__name__}: pass the stub first, "
                 "and the token second, as in ChannelClient(channel_stub, token)"
             )
-        self.token = token
         self.client_id = stub.validate_token_and_extract_client_id(token)
+        self.token = _tokens.to_text(token)
         self.received: list[str] = []
         self._stub = stub
         self._closed = False
-        self._hold = contextlib.ExitStack()
-        if keep_alive:
-            self._hold.enter_context(stub.hold(self.client_id, token))
+        self._lease = stub._keep_alive(token) if keep_alive else None
         try:
             stub.connect_channel(token)
         except BaseException:
-            self._let_go()
+            self._end_lease()
             raise
 
     def __repr__(self) -> str:
@@ -108,7 +104,7 @@ class ChannelClient:
         if self._closed:
             message = f"the client of {self.client_id!r} is closed: open another to read on"
             raise RuntimeError(message)
-        message_or_none = self._stub.read_message(self.token)
+        message_or_none = self._stub._poll(self.token, "client")
         if message_or_none is not None:
             self.received.append(message_or_none)
         return message_or_none
@@ -119,7 +115,6 @@ class ChannelClient:
         Raises:
             AssertionError: There is none; its text says why.
         """
-        __tracebackhide__ = True
         message = self.poll() if self.connected else None
         if message is None:
             raise AssertionError(self._why_nothing())
@@ -132,7 +127,6 @@ class ChannelClient:
             AssertionError: There is none, or it is not JSON. One that is not JSON has
                 been read all the same, and stands last in `received`.
         """
-        __tracebackhide__ = True
         message = self.receive()
         try:
             return json.loads(message)
@@ -154,18 +148,18 @@ class ChannelClient:
         """
         if self._closed:
             return
-        connected = self.connected
         self._closed = True
-        self._let_go()
-        if connected:
-            self._stub.disconnect(self.client_id)
+        self._end_lease()
+        if not self._stub._is_closed:
+            self._stub._end(self.client_id, "close", only_connected=True)
 
-    def _let_go(self) -> None:
+    def _end_lease(self) -> None:
         """Keep the connection alive no longer; it ends two seconds from now.
 
         Nothing happens without `keep_alive`, or a second time.
         """
-        self._hold.close()
+        if self._lease is not None:
+            self._lease.end()
 
     def _why_nothing(self) -> str:
         from pytest_channelstub._assertions import messages as failures  # noqa: PLC0415 (only a failure needs it)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub._plugin import options as _options
 from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._plugin import options as _options
 from pytest_channelstub._plugin.session import Run, forget_unloaded_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from pytest_channelstub.client import ChannelClient
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.stub import ChannelServiceStub
+    from pytest_channelstub.client import ChannelClient
     from pytest_channelstub.web import ChannelServer
 
 
@@ -214,14 +214,14 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
         client_id: str, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
         __tracebackhide__ = True
-        token = channel.create_channel_on(channel_stub, client_id, duration_minutes)
+        token = channel._create_channel(channel_stub, client_id, duration_minutes)
         clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
         return clients[-1]
 
     _name(connect, "channel_client")
     yield connect
     for client in clients:
-        client._let_go()  # noqa: SLF001 (its own)
+        client._end_lease()  # noqa: SLF001 (its own)
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options

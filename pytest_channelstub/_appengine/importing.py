@@ -16,6 +16,9 @@ from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from pytest_channelstub import apiproxy_errors
+from pytest_channelstub._service import apiproxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
@@ -318,7 +321,7 @@ def _patch_map(module: Any) -> None:
         own = getattr(self, "_APIProxyStubMap__stub_map", ())
         if service != _SERVICE or _SERVICE in own or not _is_open(module, self):
             return original(self, service)
-        stub = _ours("_service.apiproxy").in_force()
+        stub = _ours("_service.apiproxy").active_stub()
         return original(self, service) if stub is None else stub
 
     _replace(module.APIProxyStubMap, "GetStub", GetStub)
@@ -364,7 +367,7 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
     if not enable:
         _state.switched_off.add(self._test_stub_map)
         return
-    stub = _ours("_service.apiproxy").in_force()
+    stub = _ours("_service.apiproxy").active_stub()
     if stub is None or stub in _state.testbeds_own:
         stub = _ours("_service.stub").ChannelServiceStub()
         _state.testbeds_own.add(stub)
@@ -372,8 +375,8 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
     else:
         # A testbed may outlive the stub that it was lent, and the other way round.
         take_out = functools.partial(self._disable_stub, _SERVICE)
-        stub.closing.append(take_out)
-        self._register_stub(_SERVICE, stub, lambda stub: _remove(stub.closing, take_out))
+        stub._closing.append(take_out)
+        self._register_stub(_SERVICE, stub, lambda stub: _remove(stub._closing, take_out))
     _state.switched_off.discard(self._test_stub_map)
 
 
@@ -392,3 +395,23 @@ def _registering(original: Callable[..., object]) -> Callable[..., object]:
 _AFTER_IMPORT: dict[str, Callable[[Any], None]] = {MAP: _patch_map, _TESTBED: _patch_testbed}
 _FINDER = _Finder()
 _WATCHER = _Watcher()
+
+
+class _InstalledSDK(apiproxy.SDK):
+    """What the core asks of an installed SDK."""
+
+    def proxy_map(self, service: str) -> Any:
+        return proxy_map()
+
+    def stub(self, service: str) -> Any:
+        module: Any = sys.modules.get(MAP)
+        if module is None or proxy_map() is None:
+            return None
+        return module.apiproxy.GetStub(service)
+
+    def is_silent_request_data(self, request_data: object) -> bool:
+        return is_silent_request_data(request_data)
+
+
+apiproxy_errors._installed = installed_errors
+apiproxy.registry.sdk = _InstalledSDK()

@@ -8,8 +8,7 @@ from decimal import Decimal
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._assertions import matching
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting, matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +102,7 @@ def explain(expected: object, message: str, *, full: bool = False) -> list[str]:
 def show(value: object, *, full: bool = False) -> str:
     """A value, shortened unless all of it is wanted."""
     if isinstance(value, str):
-        return rendering.quoted(value, None if full else rendering.SHORT)
+        return formatting.quoted(value, None if full else formatting.SHORT)
     if isinstance(value, re.Pattern):
         return f"a message in which {value.pattern!r} is found"
     if isinstance(value, Decimal):
@@ -113,10 +112,10 @@ def show(value: object, *, full: bool = False) -> str:
     except (RecursionError, ValueError):  # Python shows neither depth nor digits without end
         return f"a value of type {type(value).__name__}, too large to be shown"
     if not text.isprintable():
-        text = rendering.quoted(text, None)[1:-1]
-    if full or len(text) <= 2 * rendering.SHORT:
+        text = formatting.quoted(text, None)[1:-1]
+    if full or len(text) <= 2 * formatting.SHORT:
         return text
-    return f"{text[: rendering.SHORT]} ... {text[-rendering.SHORT // 2 :]}"
+    return f"{text[: formatting.SHORT]} ... {text[-formatting.SHORT // 2 :]}"
 
 
 def differences(expected: object, found: object) -> Iterator[Difference]:
@@ -167,7 +166,7 @@ def _agreeing(pairs: Any) -> int:
 
 def _note(left: object, right: object) -> str:
     if isinstance(right, matching.Doubled):
-        return f"the key {rendering.quoted(right.key)} stands there more than once"
+        return f"the key {formatting.quoted(right.key)} stands there more than once"
     kinds = (type(left), type(right))
     if bool in kinds and kinds[0] is not kinds[1] and left == right:
         return "JSON tells true from 1, and false from 0"
@@ -181,7 +180,7 @@ def _join(path: str, key: object) -> str:
         return f"{path}[{key!r}: JSON's keys are strings]"
     if _NAME.fullmatch(key):
         return f"{path}.{key}" if path else key
-    return f"{path}[{rendering.quoted(key)}]"
+    return f"{path}[{formatting.quoted(key)}]"
 
 
 def _leaves(value: object) -> int:
@@ -201,13 +200,13 @@ def _json_lines(expected: object, value: object, *, full: bool) -> list[str]:
     found = list(differences(expected, value))
     shown = found if full else found[:_MOST_FIELDS]
     paths = [one.path or "the whole" for one in shown]
-    column = max((rendering.width(path) for path in paths), default=0)
+    column = max((formatting.width(path) for path in paths), default=0)
     lines = [
-        f"{path}{' ' * (column - rendering.width(path))}  {_told(one, full=full)}"
+        f"{path}{' ' * (column - formatting.width(path))}  {_told(one, full=full)}"
         for path, one in zip(paths, shown, strict=True)
     ]
     if len(found) > len(shown):
-        lines.append(f"({rendering.plural(len(found) - len(shown), 'more field')}: run with -vv)")
+        lines.append(f"({formatting.plural(len(found) - len(shown), 'more field')}: run with -vv)")
     return lines
 
 
@@ -251,13 +250,13 @@ def _text_lines(expected: str, message: str, *, full: bool) -> list[str]:
     left, _ = window(expected, head, tail)
     right, marks = window(message, head, tail)
     lines = [f"expected  {left}", f"found     {right}"]
-    if not full and marks.strip() and rendering.width(right) == len(right):
+    if not full and marks.strip() and formatting.width(right) == len(right):
         lines.append(f"          {marks}")
     return lines
 
 
 def _whole(text: str, _head: int, _tail: int) -> tuple[str, str]:
-    return rendering.quoted(text, None), ""
+    return formatting.quoted(text, None), ""
 
 
 def _window(text: str, head: int, tail: int) -> tuple[str, str]:
@@ -267,8 +266,8 @@ def _window(text: str, head: int, tail: int) -> tuple[str, str]:
     before = _escaped(text[start:head])
     middle = _escaped(text[head : len(text) - tail])
     after = _escaped(text[len(text) - tail : end])
-    if len(middle) > rendering.SHORT:
-        middle = f"{middle[: rendering.SHORT // 2]}...{middle[-rendering.SHORT // 4 :]}"
+    if len(middle) > formatting.SHORT:
+        middle = f"{middle[: formatting.SHORT // 2]}...{middle[-formatting.SHORT // 4 :]}"
     opening = ("..." if start else "") + "'"
     closing = "'" + ("..." if end < len(text) else "")
     marks = " " * len(opening + before) + "^" * max(1, len(middle))
@@ -294,5 +293,5 @@ def _diff_lines(expected: str, message: str, *, full: bool) -> list[str]:
     lines = [show_line(line) for line in list(diff)[2:] if not line.startswith("@@")]
     if full or len(lines) <= _MOST_LINES:
         return ["- expected, + found", *lines]
-    more = rendering.plural(len(lines) - _MOST_LINES, "more line")
+    more = formatting.plural(len(lines) - _MOST_LINES, "more line")
     return ["- expected, + found", *lines[:_MOST_LINES], f"({more}: run with -vv)"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._assertions import diff as nearest
-from pytest_channelstub._record import formatting as rendering
-from pytest_channelstub._record import verbosity
-from pytest_channelstub._assertions.matching import ANY, may_match
+from pytest_channelstub._record import formatting, verbosity
 from pytest_channelstub._record.diagnosis import client_id_of
+from pytest_channelstub._record.matching import ANY, may_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +37,7 @@ def miss(
         return []
     event = reasons.story.events[index]
     found = event.message or ""
-    whose = rendering.client(event.client_id)
+    whose = formatting.format_client(event.client_id)
     if may_match(expected, found):
         return [f"the same message, {_told(reasons, index)} to {whose}"]
     return [
@@ -137,12 +136,12 @@ def _labelled(label: str, lines: Sequence[str]) -> list[str]:
 def _timeline(stub: ChannelServiceStub, to: str) -> str:
     """The whole of a short timeline; of a long one what concerns the client."""
     events = stub.timeline[:]
-    limit = None if verbosity.full else rendering.SHORT
+    limit = None if verbosity.full else formatting.SHORT
     if verbosity.full or len(events) <= _MOST_EVENTS:
-        return rendering.timeline(events, stub.timeline.start, limit=limit)
+        return formatting.format_timeline(events, stub.timeline.start, limit=limit)
     addresses = (None, to, client_id_of(to))
     own = [event for event in events if event.client_id in addresses][-_MOST_EVENTS:]
-    shown = rendering.timeline(own, stub.timeline.start, limit=limit)
-    left_out = rendering.plural(len(events) - len(own), "event")
-    name = rendering.client(client_id_of(to))
+    shown = formatting.format_timeline(own, stub.timeline.start, limit=limit)
+    left_out = formatting.plural(len(events) - len(own), "event")
+    name = formatting.format_client(client_id_of(to))
     return f"(of {name}; {left_out} of others or earlier left out: run with -vv)\n{shown}"

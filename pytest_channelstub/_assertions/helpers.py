@@ -5,15 +5,18 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._assertions import messages as failures
 from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._record._values import shown
-from pytest_channelstub._assertions.matching import ANY, matches
+from pytest_channelstub._assertions import messages as failures
 from pytest_channelstub._record.diagnosis import client_id_of
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.matching import ANY, matches
 
 if TYPE_CHECKING:
-    from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._service.stub import ChannelServiceStub
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 __all__ = [
     "ANY",
@@ -45,13 +48,12 @@ def assert_queued(stub: ChannelServiceStub, to: str, *expected: object) -> None:
         AssertionError: Others are pending, or in another order; its text says why.
         TypeError: `stub` is no stub, or `to` no string.
     """
-    __tracebackhide__ = True
     client_id = _client_id("assert_queued(channel_stub, {}, ...)", stub, to)
     pending = stub.pending(client_id) or ()
     if len(pending) != len(expected) or not all(map(matches, expected, pending)):
         raise AssertionError(failures.queued(stub, to, pending, expected))
     for index in _last_sent(stub.timeline, client_id, len(pending)):
-        stub.timeline.expect(index)
+        stub.timeline._acknowledge(index)
 
 
 def assert_sent(
@@ -75,7 +77,6 @@ def assert_sent(
         TypeError: `stub` is no stub, `to` no string, or `count` no whole number.
         ValueError: `count` is below 0.
     """
-    __tracebackhide__ = True
     _check_count(count)
     found = _indexes("assert_sent(channel_stub, {}, ...)", stub, to, expected, ("send",))
     if not (found if count is None else len(found) == count):
@@ -97,7 +98,6 @@ def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -
         AssertionError: It was; its text says when, and what became of it.
         TypeError: `stub` is no stub, or `to` no string.
     """
-    __tracebackhide__ = True
     found = _indexes("assert_not_sent(channel_stub, {}, ...)", stub, to, expected, ("send", "drop"))
     if found:
         raise AssertionError(failures.not_sent(stub, to, expected, found))
@@ -119,12 +119,11 @@ def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) ->
         AssertionError: None was; its text says what became of it instead.
         TypeError: `stub` is no stub, or `to` no string.
     """
-    __tracebackhide__ = True
     found = _indexes("assert_dropped(channel_stub, {}, ...)", stub, to, expected, ("drop",))
     if not found:
         raise AssertionError(failures.dropped(stub, to, expected))
     for index in found:
-        stub.timeline.expect(index)
+        stub.timeline._acknowledge(index)
 
 
 def assert_connected(stub: ChannelServiceStub, to: str) -> None:
@@ -141,7 +140,6 @@ def assert_connected(stub: ChannelServiceStub, to: str) -> None:
         AssertionError: It is not; its text says since when, and why.
         TypeError: `stub` is no stub, or `to` no string.
     """
-    __tracebackhide__ = True
     client_id = _client_id("assert_connected(channel_stub, {})", stub, to)
     if not stub.is_connected(client_id):
         raise AssertionError(failures.connected(stub, to))
@@ -161,7 +159,6 @@ def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
         AssertionError: It is connected; its text says since when.
         TypeError: `stub` is no stub, or `to` no string.
     """
-    __tracebackhide__ = True
     client_id = _client_id("assert_disconnected(channel_stub, {})", stub, to)
     if stub.is_connected(client_id):
         raise AssertionError(failures.disconnected(stub, to))
@@ -182,11 +179,10 @@ def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | No
         AssertionError: It is no token, its time is over, or it is another client's.
         TypeError: `stub` is no stub, or `client_id` no string.
     """
-    __tracebackhide__ = True
     _check_stub("assert_token_valid(channel_stub, token)", stub)
     if client_id is not None and not isinstance(client_id, str):
         message = (
-            f"client_id is {shown(client_id)}, of type {type(client_id).__name__}: "
+            f"client_id is {shorten_repr(client_id)}, of type {type(client_id).__name__}: "
             "pass the client id whose token it is, or None for anybody's"
         )
         raise TypeError(message)
@@ -212,7 +208,6 @@ def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
         AssertionError: It is still valid, or no token.
         TypeError: `stub` is no stub.
     """
-    __tracebackhide__ = True
     _check_stub("assert_token_expired(channel_stub, token)", stub)
     try:
         stub.validate_token_and_extract_client_id(token)
@@ -230,22 +225,20 @@ def _check_stub(use: str, stub: ChannelServiceStub) -> None:
         use: How the helper is called, with a gap where the client is named.
         stub: The argument.
     """
-    __tracebackhide__ = True
     if not hasattr(stub, "timeline"):
         message = (
-            f"the first argument is {shown(stub)}, of type {type(stub).__name__}: "
+            f"the first argument is {shorten_repr(stub)}, of type {type(stub).__name__}: "
             f"pass the stub, as in {use.format(_example(stub))}"
         )
         raise TypeError(message)
 
 
 def _client_id(use: str, stub: ChannelServiceStub, to: str) -> str:
-    __tracebackhide__ = True
     _check_stub(use, stub)
     if not isinstance(to, str):
         what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
         message = (
-            f"to is {shown(to)}, of type {type(to).__name__}: "
+            f"to is {shorten_repr(to)}, of type {type(to).__name__}: "
             f"pass {what}, as in {use.format(_example(to))}"
         )
         raise TypeError(message)
@@ -253,17 +246,16 @@ def _client_id(use: str, stub: ChannelServiceStub, to: str) -> str:
 
 
 def _check_count(count: int | None) -> None:
-    __tracebackhide__ = True
     if count is None:
         return
     if isinstance(count, bool) or not isinstance(count, int):
         message = (
-            f"count is {shown(count)}, of type {type(count).__name__}: "
+            f"count is {shorten_repr(count)}, of type {type(count).__name__}: "
             "pass a whole number, or None for at least once"
         )
         raise TypeError(message)
     if count < 0:
-        message = f"count is {shown(count)}: pass how many times it was sent, at least 0"
+        message = f"count is {shorten_repr(count)}: pass how many times it was sent, at least 0"
         raise ValueError(message)
 
 
@@ -274,7 +266,6 @@ def _example(value: object) -> str:
 def _indexes(
     use: str, stub: ChannelServiceStub, to: str, expected: object, kinds: tuple[str, ...]
 ) -> list[int]:
-    __tracebackhide__ = True
     addresses = (to, _client_id(use, stub, to))
     stub.is_connected(to)  # what was due by now has its place on the timeline first
     return [

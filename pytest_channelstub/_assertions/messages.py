@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._assertions import failure_text
-from pytest_channelstub._record import formatting as rendering
 from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._assertions.matching import ANY, may_match
+from pytest_channelstub._assertions import failure_text
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.diagnosis import Reason, Reasons, client_id_of, times
+from pytest_channelstub._record.matching import ANY, may_match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def sent(
 ) -> str:
     """Why `assert_sent` does not hold."""
     reasons = Reasons(stub.timeline)
-    name = rendering.client(client_id_of(to))
+    name = formatting.format_client(client_id_of(to))
     often = "" if count is None else f", {times(count)}"
     if found and count is not None and len(found) > count:
         surplus = found[count:]
@@ -81,7 +81,7 @@ def sent(
 def not_sent(stub: ChannelServiceStub, to: str, expected: object, found: Sequence[int]) -> str:
     """Why `assert_not_sent` does not hold."""
     reasons = Reasons(stub.timeline)
-    name = rendering.client(client_id_of(to))
+    name = formatting.format_client(client_id_of(to))
     what = "nothing" if expected is ANY else f"nothing like {failure_text.show(expected)}"
     fates = [reasons.fate(index) for index in found[:3]]
     if len(found) > len(fates):
@@ -99,7 +99,7 @@ def not_sent(stub: ChannelServiceStub, to: str, expected: object, found: Sequenc
 def dropped(stub: ChannelServiceStub, to: str, expected: object) -> str:
     """Why `assert_dropped` does not hold."""
     reasons = Reasons(stub.timeline)
-    name = rendering.client(client_id_of(to))
+    name = formatting.format_client(client_id_of(to))
     what = "a message" if expected is ANY else failure_text.show(expected)
     others = reasons.messages(to, ("drop",))
     found = f"{_count(others) if others else 'no message'} to {name} was dropped"
@@ -127,8 +127,8 @@ def dropped(stub: ChannelServiceStub, to: str, expected: object) -> str:
 def connected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_connected` does not hold."""
     reasons = Reasons(stub.timeline)
-    name = rendering.client(client_id_of(to))
-    others = [rendering.client(one) for one in stub.connected_client_ids]
+    name = formatting.format_client(client_id_of(to))
+    others = [formatting.format_client(one) for one in stub.connected_client_ids]
     who = ", ".join(others[: failure_text.MOST_MESSAGES]) or "nobody"
     found = f"{who} {'are' if len(others) > 1 else 'is'}"
     return failure_text.text(
@@ -145,7 +145,7 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
     reasons = Reasons(stub.timeline)
     client_id = client_id_of(to)
-    name = rendering.client(client_id)
+    name = formatting.format_client(client_id)
     last = reasons.story.connection(client_id)
     heard = "" if last is None else f" was last heard from at {reasons.at(last.heard)} and"
     return failure_text.text(
@@ -166,24 +166,24 @@ def token_valid(
     stub: ChannelServiceStub, token: object, client_id: str | None, whose: str | None
 ) -> str:
     """Why `assert_token_valid` does not hold."""
-    name = "" if client_id is None else f" for {rendering.client(client_id)}"
+    name = "" if client_id is None else f" for {formatting.format_client(client_id)}"
     if whose is not None:
-        found = f"a valid token, for {rendering.client(whose)}"
-        reason = Reason(f"the token carries the client id {rendering.quoted(whose)}")
+        found = f"a valid token, for {formatting.format_client(whose)}"
+        reason = Reason(f"the token carries the client id {formatting.quoted(whose)}")
         return _token_text(stub, token, f"a valid token{name}", found, reason)
     read = tokens.read(token)
     if read is None or read.identifier != stub.CHANNEL_TOKEN_IDENTIFIER:
         return _token_text(stub, token, f"a valid token{name}", *_no_token(stub, token))
-    ended = rendering.since(read.expires, stub.timeline.start)
+    ended = formatting.format_offset(read.expires, stub.timeline.start)
     gone = stub.clock.time() - read.expires
     late = "and a token ends at its very second"
     if gone:
-        late = f"{rendering.span(gone)} after its end"
+        late = f"{formatting.format_duration(gone)} after its end"
     return _token_text(
         stub,
         token,
         f"a valid token{name}",
-        f"{rendering.token(str(token))}, which expired at {ended}",
+        f"{formatting.format_token(str(token))}, which expired at {ended}",
         Reason(f"it is now {_now(stub)}, {late}"),
     )
 
@@ -198,10 +198,10 @@ def token_expired(stub: ChannelServiceStub, token: object) -> str:
         stub,
         token,
         "an expired token",
-        f"{rendering.token(str(token))}, which is valid until "
-        f"{rendering.since(read.expires, stub.timeline.start)}",
+        f"{formatting.format_token(str(token))}, which is valid until "
+        f"{formatting.format_offset(read.expires, stub.timeline.start)}",
         Reason(
-            f"it is now {_now(stub)}, {rendering.span(left)} before its end",
+            f"it is now {_now(stub)}, {formatting.format_duration(left)} before its end",
             f"Let time pass: channel_clock.advance({left:g}).",
         ),
     )
@@ -278,13 +278,13 @@ def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int | None]) 
     name, first = repr(client_id), extra[0]
     fate = "put into the list by hand" if first is None else reasons.fate(first)
     return Reason(
-        f"{rendering.plural(len(extra), 'message')} more than expected, the first {fate}",
+        f"{formatting.plural(len(extra), 'message')} more than expected, the first {fate}",
         f"Name them all, or read them first; assert_sent(stub, {name}, ...) asks for one alone.",
     )
 
 
 def _expected_queue(client_id: str, expected: Sequence[object]) -> list[str]:
-    name = rendering.client(client_id)
+    name = formatting.format_client(client_id)
     if not expected:
         return [f"nothing pending for {name}"]
     if len(expected) == 1:
@@ -304,11 +304,11 @@ def _found_queue(
         failure_text.show(message) + ("   <- not expected" if index in extra else "")
         for index, message in enumerate(pending)
     ]
-    return [f"{rendering.plural(len(pending), 'message')} pending:", *failure_text.numbered(shown)]
+    return [f"{formatting.plural(len(pending), 'message')} pending:", *failure_text.numbered(shown)]
 
 
 def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
-    name = rendering.client(client_id_of(to))
+    name = formatting.format_client(client_id_of(to))
     if found:
         return [
             f"sent {times(len(found))}, at " + ", ".join(reasons.at(index) for index in found[:8])
@@ -326,11 +326,11 @@ def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
 
 
 def _count(indexes: Sequence[int]) -> str:
-    return f"{rendering.plural(len(indexes), 'message')}"
+    return f"{formatting.plural(len(indexes), 'message')}"
 
 
 def _state(reasons: Reasons, client_id: str) -> str:
-    name = rendering.client(client_id)
+    name = formatting.format_client(client_id)
     last = reasons.story.connection(client_id)
     if last is None or last.last is not None:
         return f"{name} is not connected"
@@ -338,7 +338,7 @@ def _state(reasons: Reasons, client_id: str) -> str:
 
 
 def _now(stub: ChannelServiceStub) -> str:
-    return rendering.since(stub.clock.time(), stub.timeline.start)
+    return formatting.format_offset(stub.clock.time(), stub.timeline.start)
 
 
 def nothing_to_receive(stub: ChannelServiceStub, client_id: str) -> str:
@@ -347,7 +347,7 @@ def nothing_to_receive(stub: ChannelServiceStub, client_id: str) -> str:
     return failure_text.text(
         stub,
         client_id,
-        expected=[f"a message for {rendering.client(client_id)} to receive"],
+        expected=[f"a message for {formatting.format_client(client_id)} to receive"],
         found=[f"nothing pending; {_state(reasons, client_id)}"],
         miss=[],
         reason=reasons.why_nothing_to_receive(client_id),

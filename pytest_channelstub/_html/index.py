@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pytest_channelstub._html.files import fill, remove_old_documents, write_document
 from pytest_channelstub._html.labels import readable
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ def write_index(directory: Path, pages: Iterable[PageSummary]) -> None:
     outcomes = Counter(page["outcome"] for page in ordered)
     body = fill(
         "index",
-        tests=rendering.plural(len(ordered), "test"),
+        tests=formatting.plural(len(ordered), "test"),
         outcomes=", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()),
         rows="\n".join(map(_row, ordered)),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens as tokens
 from pytest_channelstub._html.labels import Labels, columns, readable
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import ENDS
 
 if TYPE_CHECKING:
@@ -278,16 +278,16 @@ class _Spans:
         return None
 
     def _token_title(self, index: int, expires: int) -> str:
-        token = rendering.token(self._events[index].token or "")
-        end = rendering.since(expires, self._chart.start)
+        token = formatting.format_token(self._events[index].token or "")
+        end = formatting.format_offset(expires, self._chart.start)
         return f"{token}\nmade at {self._time(index)}, valid until {end}"
 
     def _time(self, index: int) -> str:
-        return rendering.since(self._events[index].at, self._chart.start)
+        return formatting.format_offset(self._events[index].at, self._chart.start)
 
 
 def _gutter(rows: Sequence[Row], start: float) -> float:
-    longest = max((len(rendering.since(row.event.at, start)) for row in rows), default=0)
+    longest = max((len(formatting.format_offset(row.event.at, start)) for row in rows), default=0)
     return 24.0 + _DIGIT * longest
 
 

@@ -25,7 +25,7 @@ from pytest_channelstub._html.svg import (
     draw_picture,
     draw_times,
 )
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import replay
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def write_page(
     Raises:
         OSError: The page cannot be written. What was there before is as it was.
     """
-    charts = [lay_out(replay(*line.snapshot()), line.start, first) for line, first in timelines]
+    charts = [lay_out(replay(line._snapshot()), line.start, first) for line, first in timelines]
     where, name = split_nodeid(nodeid)
     facts = [f'<b class="{kind}">{fact}</b>' for kind, fact in _facts(charts)]
     headings = [f"Stub {number}" for number in range(1, len(charts) + 1)]
@@ -103,12 +103,12 @@ def _facts(charts: Sequence[Layout]) -> Iterator[tuple[str, str]]:
     """Yield what stands below the page's title: the kind of event, and a few words."""
     events = [event for chart in charts for event in chart.events]
     kinds = Counter(event.kind for event in events)
-    yield "plain", rendering.plural(len(events), "event")
+    yield "plain", formatting.plural(len(events), "event")
     passed = max(
         (chart.events[-1].at - chart.events[0].at for chart in charts if chart.events), default=0
     )
     if passed > 0:
-        yield "plain", f"over {rendering.span(passed)}"
+        yield "plain", f"over {formatting.format_duration(passed)}"
     for kind, label in _COUNTED.items():
         if kinds[kind]:
             yield kind, f"{kinds[kind]:,} {label}"
@@ -116,7 +116,7 @@ def _facts(charts: Sequence[Layout]) -> Iterator[tuple[str, str]]:
     if lost:
         yield "lost", f"{lost:,} lost"
     if kinds["error"]:
-        yield "error", rendering.plural(kinds["error"], "error")
+        yield "error", formatting.plural(kinds["error"], "error")
 
 
 def _failure(text: str) -> str:
@@ -135,7 +135,7 @@ def _stub(chart: Layout, heading: str) -> str:
     facts = ", ".join(fact for _, fact in _facts([chart]))
     note = ""
     if chart.hidden:
-        requests = rendering.plural(chart.hidden, "request")
+        requests = formatting.plural(chart.hidden, "request")
         note = f'<p class="note">{requests} not drawn: the stub has no app.</p>'
     return fill(
         "stub",
@@ -156,8 +156,8 @@ def _list_events(chart: Layout) -> Iterator[str]:
     events = chart.history.events
     first = max(chart.first, len(events) - _MOST_AS_TEXT)
     if first > chart.first:
-        yield f"<li>({rendering.plural(first - chart.first, 'earlier event')} left out)</li>"
-    lines = rendering.timeline(events[first:], chart.start, limit=MESSAGE_LIMIT).split("\n")
+        yield f"<li>({formatting.plural(first - chart.first, 'earlier event')} left out)</li>"
+    lines = formatting.format_timeline(events[first:], chart.start, limit=MESSAGE_LIMIT).split("\n")
     for index, line in enumerate(lines, first):
         notes = "".join(f"<small>{escape(note)}</small>" for note in describe_event(chart, index))
         yield f"<li>{escape(line)}{notes}</li>"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub._html.labels import columns, cut, escape_unprintable
 from pytest_channelstub._html.layout import APP_X, LETTER, ROW, half_width
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import PENDING
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def draw_times(chart: Layout) -> str:
     last = -1
     for row in chart.rows:
         if row.instant != last:
-            time = rendering.since(row.event.at, chart.start)
+            time = formatting.format_offset(row.event.at, chart.start)
             parts.append(_text(chart.gutter - 12, row.y, time, "time", anchor="end"))
             last = row.instant
     for one in chart.breaks:
-        length = f"{rendering.span(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
+        length = f"{formatting.format_duration(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
         parts.append(_text(12, one.y, length, "idle on"))
     return "\n".join([*parts, "</svg>"])
 
@@ -82,8 +82,8 @@ def draw_heads(chart: Layout) -> str:
             counts.append(f'<i class="bad">{lane.dropped:,} dropped</i>')
         parts.append(
             f'<div class="head" style="left:{_n(lane.x)}px;width:{_n(chart.lane_width - 8)}px" '
-            f'title="{escape(rendering.quoted(lane.client_id, 300))}">'
-            f"<b>{escape(rendering.client(lane.client_id))}</b>"
+            f'title="{escape(formatting.quoted(lane.client_id, 300))}">'
+            f"<b>{escape(formatting.format_client(lane.client_id))}</b>"
             f"<span>{' '.join(counts)}</span></div>"
         )
     return "\n".join(parts)
@@ -103,7 +103,7 @@ def describe_event(chart: Layout, index: int) -> list[str]:
 def _describe_outcome(chart: Layout, outcome: Fate) -> str:
     if outcome.index is None:
         return "pending at the end" if outcome.kind == PENDING else "taken out of the list by hand"
-    at = rendering.since(chart.history.events[outcome.index].at, chart.start)
+    at = formatting.format_offset(chart.history.events[outcome.index].at, chart.start)
     return f"read at {at}" if outcome.kind == "read" else f"lost at {at}: {outcome.kind}"
 
 
@@ -164,7 +164,7 @@ def _draw_event(chart: Layout, row: Row) -> str:
         drawing = _AT_LANE[kind](chart, row, lane)
     else:
         drawing = _draw_note(chart, row)
-    line = rendering.timeline([row.event], chart.start, limit=MESSAGE_LIMIT)
+    line = formatting.format_timeline([row.event], chart.start, limit=MESSAGE_LIMIT)
     if row.count > 1:
         line = f"{row.count:,} times, from here on: {line}"
     title = "\n".join([line, *describe_event(chart, row.index)])
@@ -273,7 +273,7 @@ def _draw_message(chart: Layout, row: Row, lane: Lane, end: float) -> str:
     label = _text(end, row.y - 8, message, "word on", anchor="end")
     if lane.x < APP_X + _FAR:
         return label
-    return label + _text(APP_X + 9, row.y - 8, rendering.client(lane.client_id), "to on")
+    return label + _text(APP_X + 9, row.y - 8, formatting.format_client(lane.client_id), "to on")
 
 
 def _draw_beside(chart: Layout, lane: Lane, y: float, label: str) -> str:

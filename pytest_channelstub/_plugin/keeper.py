@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._service.clock import DEFAULT_START, FakeClock, Moment
+from pytest_channelstub._service.clock import (
+    DEFAULT_START,
+    FakeClock,
+    FrozenClock,
+    Moment,
+    SystemClock,
+)
 from pytest_channelstub._service.delivery import check_app
 from pytest_channelstub._service.stub import ChannelServiceStub
 
@@ -49,11 +55,11 @@ class Keeper:
             stub.seed = seed
         stub.app = app
         self.alive[stub] = 0
-        stub.failing = self._failing
-        stub.closing.append(functools.partial(self._end, stub))
+        stub._failing = self._failing
+        stub._closing.append(functools.partial(self._end, stub))
         if clock == "freeze":
-            stub.closing.append(stub.clock.thaw)  # type: ignore[attr-defined]
-            stub.clock.freeze()  # type: ignore[attr-defined]
+            stub._closing.append(stub.clock._thaw)  # type: ignore[attr-defined]
+            stub.clock._freeze()  # type: ignore[attr-defined]
         return stub
 
     def begin_test(self, what: str) -> None:
@@ -61,7 +67,7 @@ class Keeper:
         self.ended.clear()
         # What was due may fire now, and an app's handler may build or close a stub.
         for stub in [*self.alive]:
-            stub.reset(what)
+            stub._begin_epoch(what)
             if stub in self.alive:
                 self.alive[stub] = len(stub.timeline)
 
@@ -69,7 +75,7 @@ class Keeper:
         """Have calls fail, on the stubs that are alive and on those built later."""
         self._failing = failing
         for stub in self.alive:
-            stub.failing = failing
+            stub._failing = failing
 
     def timelines(self) -> list[tuple[Timeline, int]]:
         """The timelines of the current test's stubs, each with its length when the test began."""
@@ -89,8 +95,6 @@ def _clock(clock: str | FakeClock, start: Moment | None) -> FakeClock:
         return clock
     if clock == "fake":
         return FakeClock(DEFAULT_START if start is None else start)
-    from pytest_channelstub._service.process_clock import FrozenClock, SystemClock  # noqa: PLC0415
-
     if clock == "system":
         return SystemClock()
     return FrozenClock(DEFAULT_START if start is None else start)

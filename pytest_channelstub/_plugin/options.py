@@ -49,6 +49,7 @@ class FailingCalls(NamedTuple):
     error: Any
     call: str | None = None
     rate: float = 1.0
+    origin: str = "channel_error"
 
 
 class RunSettings(NamedTuple):
@@ -81,9 +82,9 @@ _Parser = Callable[[Any], Any]
 
 def parse_start(value: Any) -> Moment:
     """A start: whatever `FakeClock` takes."""
-    from pytest_channelstub._service.clock import nanoseconds  # noqa: PLC0415 (pytest's start is quick)
+    from pytest_channelstub._service.clock import to_microseconds  # noqa: PLC0415 (pytest's start is quick)
 
-    nanoseconds(value)
+    to_microseconds(value)
     return value  # type: ignore[no-any-return]  # what is no Moment was refused above
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_channelstub._record import verbosity
-from pytest_channelstub._service import witness
+from pytest_channelstub._service import apiproxy
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,7 +51,7 @@ class Reporter:
         self._outcomes: dict[str, str] = {}
         self._failure = ""
         self._told: dict[str, PageSummary] = {}
-        witness.witnesses.append(self._born)
+        apiproxy.registry.observers.append(self._born)
 
     @property
     def has_failed(self) -> bool:
@@ -65,7 +65,7 @@ class Reporter:
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was, for a pytest that runs another one."""
         verbosity.show_in_full(self._full_before)
-        witness.witnesses.remove(self._born)
+        apiproxy.registry.observers.remove(self._born)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -109,10 +109,10 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say where the pages are."""
         if self._told and self._directory is not None:
-            from pytest_channelstub._record import formatting as rendering  # noqa: PLC0415 (few runs want pages)
+            from pytest_channelstub._record import formatting  # noqa: PLC0415 (few runs want pages)
 
             where = self._directory / "index.html"
-            timelines = rendering.plural(len(self._told), "timeline")
+            timelines = formatting.plural(len(self._told), "timeline")
             terminalreporter.write_line(f"channelstub: {timelines} in {where}")
 
     @pytest.hookimpl(trylast=True)
@@ -209,10 +209,10 @@ def _add_section(
 
 
 def _section(timeline: Timeline, first: int) -> str:
-    from pytest_channelstub._record import formatting as rendering  # noqa: PLC0415 (only a failure needs it)
+    from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
 
     events = timeline[:]
-    shown = rendering.timeline(events, timeline.start, last=MOST_EVENTS).split("\n")
+    shown = formatting.format_timeline(events, timeline.start, last=MOST_EVENTS).split("\n")
     place = len(shown) - (len(events) - first)
     if 0 < first <= len(events) and place > 0:
         shown.insert(place, "(this test begins here)")
@@ -220,9 +220,9 @@ def _section(timeline: Timeline, first: int) -> str:
 
 
 def _colour_section(report: pytest.TestReport) -> None:
-    from pytest_channelstub._record import formatting as rendering  # noqa: PLC0415 (only a failure needs it)
+    from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
 
     for sections in (report.sections, getattr(report.longrepr, "sections", [])):
         for index, (name, text, *rest) in enumerate(sections):
             if name == SECTION:
-                sections[index] = (name, rendering.coloured(text), *rest)
+                sections[index] = (name, formatting.colour(text), *rest)

@@ -39,7 +39,7 @@ def complaint(timelines: Iterable[tuple[Timeline, int]], strict: frozenset[str])
 
 
 def _left(timeline: Timeline, since: int, strict: frozenset[str]) -> list[str]:
-    from pytest_channelstub._record import formatting as rendering  # noqa: PLC0415 (only where strictness is asked for)
+    from pytest_channelstub._record import formatting  # noqa: PLC0415 (only where strictness is asked for)
     from pytest_channelstub._record.diagnosis import Reasons  # noqa: PLC0415
 
     reasons = Reasons(timeline)
@@ -48,14 +48,14 @@ def _left(timeline: Timeline, since: int, strict: frozenset[str]) -> list[str]:
         index
         for index, event in enumerate(reasons.story.events)
         if index >= since
-        and index not in timeline.expected
+        and index not in timeline._acknowledged
         and (
             ("dropped" in strict and event.kind == "drop")
             or ("unread" in strict and index in unread)
         )
     ]
     return [
-        f"{rendering.quoted(reasons.story.events[index].message or '')} to "
-        f"{rendering.client(reasons.story.events[index].client_id)}, {reasons.fate(index)}"
+        f"{formatting.quoted(reasons.story.events[index].message or '')} to "
+        f"{formatting.format_client(reasons.story.events[index].client_id)}, {reasons.fate(index)}"
         for index in left
     ]

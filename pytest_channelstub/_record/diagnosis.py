@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._record import formatting as rendering
 from pytest_channelstub import _tokens as tokens
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import TAKEN, Story, replay
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class Reasons:
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.story: Story = replay(*timeline.snapshot())
+        self.story: Story = replay(timeline._snapshot())
         self.start = timeline.start
 
     def at(self, index: int) -> str:
         """When an event was, such as "+1.5 s"."""
-        return rendering.since(self.story.events[index].at, self.start)
+        return formatting.format_offset(self.story.events[index].at, self.start)
 
     def messages(self, to: str, kinds: Sequence[str] = ("send", "drop")) -> tuple[int, ...]:
         """Indexes of the messages that went to a client id or token, queued or dropped."""
@@ -99,7 +99,7 @@ class Reasons:
         address = event.client_id or ""
         if event.outcome == "expired token":
             return self._expired_address(address)
-        name = rendering.client(address)
+        name = formatting.format_client(address)
         before = self.story.connection(address, before=index)
         if before is None:
             after = self.story.next_connection(address, index)
@@ -125,7 +125,7 @@ class Reasons:
         read = tokens.read(events[connection.heard].token)
         if read is None or connection.last is None or read.expires > events[connection.last].at:
             return ""
-        return f" (its token had expired at {rendering.since(read.expires, self.start)})"
+        return f" (its token had expired at {formatting.format_offset(read.expires, self.start)})"
 
     def _again(self, client_id: str, index: int) -> str:
         after = self.story.next_connection(client_id, index)
@@ -134,15 +134,15 @@ class Reasons:
     def _expired_address(self, token: str) -> str:
         read = tokens.read(token)
         assert read is not None  # noqa: S101 (the stub has read it)
-        ended = rendering.since(read.expires, self.start)
+        ended = formatting.format_offset(read.expires, self.start)
         return (
-            f"it was addressed to {rendering.token(token)}, which expired at {ended}, and an "
+            f"it was addressed to {formatting.format_token(token)}, which expired at {ended}, and an "
             "expired token counts as an unknown client id"
         )
 
     def _ended(self, event: Event, index: int) -> str:
         at = self.at(index)
-        name = rendering.client(event.client_id)
+        name = formatting.format_client(event.client_id)
         if event.kind == "read":
             return f"already read at {at} by {_READERS.get(event.outcome, event.outcome)}"
         if event.kind == "clear":
@@ -222,9 +222,9 @@ class Reasons:
         if last is not None and last.last is not None:
             kind = self.story.events[last.last].kind
             advice = _ADVICE[kind].format(name=repr(client_id))
-            return Reason(self._over(rendering.client(client_id), last), advice)
+            return Reason(self._over(formatting.format_client(client_id), last), advice)
         advice = _ADVICE["early"].format(name=repr(client_id))
-        sentence = f"{self._alike(client_id)}{rendering.client(client_id)} never connected"
+        sentence = f"{self._alike(client_id)}{formatting.format_client(client_id)} never connected"
         return self.why_foreign(to) or Reason(sentence, advice)
 
     def why_foreign(self, to: str) -> Reason | None:
@@ -233,7 +233,7 @@ class Reasons:
         if made or tokens.read(to) is None:
             return None
         return Reason(
-            f"{rendering.token(to)} was not made by this stub: it belongs to another stub or "
+            f"{formatting.format_token(to)} was not made by this stub: it belongs to another stub or "
             "an earlier test",
             "Use a token that create_channel has returned in this test.",
         )
@@ -242,7 +242,7 @@ class Reasons:
         for other in self.story.connections:
             difference = how_alike(client_id, other)
             if difference:
-                return f"{rendering.quoted(other)} connected, which differs in {difference}; "
+                return f"{formatting.quoted(other)} connected, which differs in {difference}; "
         return ""
 
     def _matching(self, indexes: Sequence[int], match: Match) -> list[int]:
@@ -267,7 +267,7 @@ class Reasons:
         if not own:
             return None
         last = ", the last" if len(own) > 1 else ","
-        name = rendering.client(client_id_of(to))
+        name = formatting.format_client(client_id_of(to))
         return Reason(f"sent to {name} {times(len(own))} only{last} at {self.at(own[-1])}")
 
     def _elsewhere(self, to: str, match: Match, *, least: int) -> Reason | None:
@@ -289,17 +289,17 @@ class Reasons:
         if events[index].outcome == "expired token":
             return Reason(self.fate(index), self.advice(index))
         difference = how_alike(client_id, other)
-        show = rendering.quoted if difference else rendering.client
+        show = formatting.quoted if difference else formatting.format_client
         sentence = f"sent at {self.at(index)} to {show(other)}, not to {show(client_id)}"
         if difference:
             sentence += f": the two differ in {difference}"
         return Reason(sentence, f"Assert on {other!r}, or have the app send to {client_id!r}.")
 
     def _never(self, to: str) -> Reason:
-        name = rendering.client(client_id_of(to))
+        name = formatting.format_client(client_id_of(to))
         others = len(self.messages(to))
         if others:
-            went = f"{rendering.plural(others, 'message')} went to {name}, and none matches"
+            went = f"{formatting.plural(others, 'message')} went to {name}, and none matches"
             return Reason(f"never sent like this: {went}")
         if any(event.kind in ("send", "drop") for event in self.story.events):
             return Reason(f"never sent: no message went to {name}, and none to others is like it")
@@ -337,3 +337,22 @@ def _kinship(client_id: str, event: Event) -> int:
     if event.outcome == "expired token" and client_id_of(address) == client_id:
         return 2
     return 1 if how_alike(client_id, address) else 0
+
+
+def explain_wait(  # noqa: PLR0913 (what a test has waited for)
+    timeline: Timeline,
+    kind: str,
+    client_id: str | None,
+    timeout: float,
+    count: int,
+    message: object,
+) -> str:
+    """Why a wait for an event has ended without it."""
+    whose = "" if client_id is None else f" of {client_id!r}"
+    number = "no" if count == 1 else f"fewer than {count}"
+    plural = "" if count == 1 else "s"
+    events = formatting.format_timeline(timeline[:], timeline.start, last=50)
+    return (
+        f"{number} {kind!r} event{plural}{whose} within {timeout:g} s of real time. "
+        f"What happened so far, on the stub's clock:\n{events}"
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import unicodedata
 from datetime import datetime, timezone
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub import _tokens as tokens
+from pytest_channelstub import _tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 SHORT = 72
 """How many characters of a message are shown where it is shortened."""
 
+_PACKAGE = str(Path(__file__).parents[1])
 _CLIENT_WIDTH = 28
+_LONGEST_REPR = 120
+_LONGEST_ERROR = 300
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+/:-]{0,39}")
 _KIND = re.compile(r"^( *[+-][0-9][0-9a-z. ]* s  )([a-z]+)", re.MULTILINE)
 _COLOURS = {
@@ -34,7 +39,40 @@ _COLOURS = {
 }
 
 
-def span(seconds: float) -> str:
+def shorten_repr(value: object) -> str:
+    """A short ASCII repr that never raises: an error's text shows it, whatever it is."""
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001 (a value's own __repr__ may raise anything)
+        text = f"<{type(value).__name__} that cannot be shown>"
+    return text[:_LONGEST_REPR]
+
+
+def hide_frame(excinfo: Any) -> bool:
+    """Whether a traceback leaves our frames out, as `__tracebackhide__` asks.
+
+    It does where we refuse something by a `raise`, or where an app's code has raised. It
+    shows them where the fault is our own.
+    """
+    entry = excinfo.traceback[-1]
+    filename, line = str(entry.path), entry.lineno + 1
+    return not filename.startswith(_PACKAGE) or linecache.getline(
+        filename, line
+    ).lstrip().startswith("raise")
+
+
+def format_exception(error: BaseException) -> str:
+    """An exception on one short line, whatever its own `__str__` does."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 (an exception's own __str__ may raise anything)
+        return f"{name} that cannot be shown"
+    text = " ".join(text[:_LONGEST_ERROR].split()) + ("..." if len(text) > _LONGEST_ERROR else "")
+    return f"{name}: {text}" if text else name
+
+
+def format_duration(seconds: float) -> str:
     """A length of time: "2 s", "0.25 s", "2 h 0 min 1 s".
 
     Args:
@@ -52,14 +90,14 @@ def span(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts) + f" {_short(milliseconds)} s"
 
 
-def since(at: float, start: float) -> str:
+def format_offset(at: float, start: float) -> str:
     """A point in time, seen from the start: "+1.5 s", "+2 h 0 min 1 s".
 
     Args:
         at: Seconds since the epoch.
         start: The same, of the stub's start.
     """
-    text = span(at - start)
+    text = format_duration(at - start)
     if re.fullmatch(r"\d+ s", text):
         text = text[:-2] + ".0 s"
     return f"{'-' if at < start and text != '0.0 s' else '+'}{text}"
@@ -87,24 +125,24 @@ def bare(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def client(client_id: str | None) -> str:
+def format_client(client_id: str | None) -> str:
     """A client's name in a sentence: bare where it is plain, else in quotes.
 
     A token, as an address that nobody has, is shown short.
     """
     if client_id is None:
         return "?"
-    if _PLAIN_NAME.fullmatch(client_id) and tokens.read(client_id) is None:
+    if _PLAIN_NAME.fullmatch(client_id) and _tokens.read(client_id) is None:
         return client_id
-    return token(client_id) if tokens.read(client_id) else quoted(client_id, _CLIENT_WIDTH)
+    return format_token(client_id) if _tokens.read(client_id) else quoted(client_id, _CLIENT_WIDTH)
 
 
-def token(text: str) -> str:
+def format_token(text: str) -> str:
     """A token, short but recognisable: "token 3f2a91...alice"."""
-    read = tokens.read(text)
+    read = _tokens.read(text)
     if read is None:
         return f"{quoted(text, _CLIENT_WIDTH)} (no token)"
-    return f"token {text[:6]}...{client(read.client_id)}"
+    return f"token {text[:6]}...{format_client(read.client_id)}"
 
 
 def details(event: Event, start: float | None, limit: int | None = SHORT) -> str:
@@ -119,7 +157,7 @@ def details(event: Event, start: float | None, limit: int | None = SHORT) -> str
         return f"{bare(event.message or '')} -> {bare(event.outcome)}"
     parts = []
     if event.token is not None and event.token != event.client_id and event.kind in _WITH_TOKEN:
-        parts.append(token(event.token))
+        parts.append(format_token(event.token))
     if event.message is not None:
         parts.append(quoted(event.message, limit))
     if event.outcome:
@@ -127,7 +165,7 @@ def details(event: Event, start: float | None, limit: int | None = SHORT) -> str
     return ", ".join(parts)
 
 
-def lines(events: Iterable[Event], start: float, limit: int | None = SHORT) -> list[str]:
+def format_events(events: Iterable[Event], start: float, limit: int | None = SHORT) -> list[str]:
     """Events as aligned lines.
 
     Args:
@@ -136,7 +174,7 @@ def lines(events: Iterable[Event], start: float, limit: int | None = SHORT) -> l
         limit: How many characters of a message to show; None for all.
     """
     rows = [
-        (since(event.at, start), event.kind, _who(event), details(event, start, limit))
+        (format_offset(event.at, start), event.kind, _who(event), details(event, start, limit))
         for event in events
     ]
     first, second, third = (max((width(row[i]) for row in rows), default=0) for i in range(3))
@@ -146,13 +184,13 @@ def lines(events: Iterable[Event], start: float, limit: int | None = SHORT) -> l
     ]
 
 
-def one(event: Event) -> str:
+def format_event(event: Event) -> str:
     """An event by itself: "drop 2020-01-01T00:00:01.500Z alice 'hi'"."""
-    parts = [event.kind, moment(event.at), _who(event), details(event, None)]
+    parts = [event.kind, format_time(event.at), _who(event), details(event, None)]
     return " ".join(part for part in parts if part)
 
 
-def moment(at: float) -> str:
+def format_time(at: float) -> str:
     """A point in time by itself: "2020-01-01T00:00:01.500Z".
 
     Args:
@@ -166,7 +204,7 @@ def moment(at: float) -> str:
     return text.removesuffix(".000") + "Z"
 
 
-def timeline(
+def format_timeline(
     events: Sequence[Event], start: float, *, last: int | None = None, limit: int | None = SHORT
 ) -> str:
     """A timeline as text, the last events of it where it is long.
@@ -178,13 +216,13 @@ def timeline(
         limit: How many characters of a message to show; None for all.
     """
     left_out = 0 if last is None else max(0, len(events) - last)
-    shown = lines(events[left_out:], start, limit)
+    shown = format_events(events[left_out:], start, limit)
     if left_out:
         shown.insert(0, f"({plural(left_out, 'earlier event')} left out)")
     return "\n".join(shown) if shown else "(no events)"
 
 
-def coloured(text: str) -> str:
+def colour(text: str) -> str:
     """A rendered timeline with its kinds in colour, for a terminal that shows them."""
     return _KIND.sub(_in_colour, text)
 
@@ -208,14 +246,14 @@ _WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
 def _outcome(event: Event, start: float | None) -> str:
     if event.kind == "create":
         expires = float(event.outcome.rpartition(" ")[2])
-        return f"valid until {moment(expires) if start is None else since(expires, start)}"
+        return f"valid until {format_time(expires) if start is None else format_offset(expires, start)}"
     if event.kind == "read":
         return f"by {event.outcome}"
     return event.outcome
 
 
 def _who(event: Event) -> str:
-    return "" if event.client_id is None else client(event.client_id)
+    return "" if event.client_id is None else format_client(event.client_id)
 
 
 def _fitting(text: str, room: int) -> str:

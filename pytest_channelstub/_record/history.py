@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from pytest_channelstub._record.timeline import Event
+    from pytest_channelstub._record.timeline import Event, Snapshot
 
 ENDS = ("timeout", "close", "disconnect")
 """The kinds of event that end a connection, and its queue with it."""
 
 PENDING = "pending"
 TAKEN = "taken"
-_NONE: Mapping[str, Sequence[object]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,16 @@ class Connection:
     """A time for which a client was connected.
 
     Attributes:
-        first: Index of its connect event.
+        first: Index of its connect event; None where it connected before this test.
         heard: Index of the last event in which the client was heard of.
         last: Index of the event that ended it; None while it lasts.
+        since: When it connected, in seconds since the epoch.
     """
 
-    first: int
-    heard: int
+    first: int | None
+    heard: int | None
     last: int | None = None
+    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -66,35 +67,36 @@ class Story:
     def connection(self, client_id: str, before: int | None = None) -> Connection | None:
         """A client's last connection; of those begun before event `before`, if given."""
         begun = reversed(self.connections.get(client_id, ()))
-        return next((one for one in begun if before is None or one.first < before), None)
+        return next((one for one in begun if before is None or (one.first is None or one.first < before)), None)
 
     def next_connection(self, client_id: str, after: int) -> Connection | None:
         """A client's first connection begun after event `after`."""
         begun = self.connections.get(client_id, ())
-        return next((one for one in begun if one.first > after), None)
+        return next((one for one in begun if one.first is not None and one.first > after), None)
 
 
-def replay(events: Iterable[Event], lists: Mapping[str, Sequence[object]] = _NONE) -> Story:
-    """Tell a timeline again.
+def replay(snapshot: Snapshot) -> Story:
+    """Derive the history of a timeline.
 
     Args:
-        events: What happened.
-        lists: What is in the lists that `get_channel_messages` has handed out, by client
-            id: a test takes messages out of them without an event.
+        snapshot: What happened, what is in the live lists, and who was connected before.
     """
-    story = Story(tuple(events))
+    story = Story(snapshot.events)
+    for client_id, since in snapshot.carried.items():
+        story.connections[client_id] = [Connection(None, None, since=since)]
+        story.queues[client_id] = deque()
     for index, event in enumerate(story.events):
         step = _STEPS.get(event.kind)
         if step is not None:
             step(story, index, event)
-    for client_id, messages in lists.items():
+    for client_id, messages in snapshot.live_lists.items():
         _take_out(story, client_id, messages)
     return story
 
 
 def _connect(story: Story, index: int, event: Event) -> None:
     client_id = event.client_id or ""
-    story.connections.setdefault(client_id, []).append(Connection(index, index))
+    story.connections.setdefault(client_id, []).append(Connection(index, index, since=event.at))
     story.queues[client_id] = deque()
 
 

@@ -2,89 +2,162 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import overload
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from types import CodeType
+from typing import Any, Literal, NamedTuple, Protocol, get_args, overload
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+from pytest_channelstub import _tokens
+from pytest_channelstub._record import formatting
 
-KINDS = (
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = formatting.hide_frame
+
+Kind = Literal[
     "create", "connect", "refresh", "poll", "send", "drop", "read", "clear", "close",
-    "disconnect", "timeout", "request", "error", "reject", "reset",
-)  # fmt: skip
+    "disconnect", "timeout", "request", "error", "reject", "refuse", "reset",
+]  # fmt: skip
 """The kinds of event that a timeline holds."""
 
-Row = tuple[float, str, str | None, str | None, str | None, object]
-"""An event as it is kept: time, kind, client id, token, message, and what came of it."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+MICROSECONDS = 1_000_000
+"""How many a second has: time is whole microseconds inside, and floats at the border."""
+
+Source = tuple[CodeType, int]
+"""A line of code, cheap to keep: the code object and the line's number."""
+
+
+class Answer(Protocol):
+    """What the app has answered to a request so far.
+
+    Attributes:
+        outcome: In a few words.
+        is_answered: Whether nothing more is to come.
+    """
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def is_answered(self) -> bool: ...
+
+
+class Row(NamedTuple):
+    """An event as it is kept.
+
+    Attributes:
+        at: Microseconds since the epoch.
+        kind: One of `KINDS`.
+        client_id: Whose event it is.
+        token: The token that was made or used.
+        message: The message.
+        outcome: What came of it; a number of messages or a second as an int.
+        source: The line of the test or the app that caused it.
+        answer: Of the request to the app that follows from it, where there is one.
+    """
+
+    at: int
+    kind: Kind
+    client_id: str | None = None
+    token: str | None = None
+    message: str | None = None
+    outcome: str | int = ""
+    source: Source | None = None
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened.
 
+    `str(event)` is the event as one line, such as
+    ``drop 2020-01-01T00:00:01.500Z alice 'hi'``.
+
     Attributes:
         at: When, in seconds since the epoch.
         kind: `create`, `connect`, `refresh`, `poll`, `send`, `drop`, `read`, `clear`,
-            `close`, `disconnect`, `timeout`, `request`, `error`, `reject` or `reset`.
-        client_id: Whose event it is; for a message, the address as it was sent to.
+            `close`, `disconnect`, `timeout`, `request`, `error`, `reject`, `refuse` or `reset`.
+        client_id: Whose event it is; for a message, the address that it was sent to.
         token: The token that was made or used, where there was one.
         message: The message; for a request to the app, its path.
         outcome: What came of it, in a few words; often empty.
+        source: The line of the test or the app that caused it, such as
+            ``chat.py:41 in notify``; empty where no line did.
     """
 
     at: float
-    kind: str
+    kind: Kind
     client_id: str | None = None
     token: str | None = None
     message: str | None = None
     outcome: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        return formatting.format_event(self)
 
     def __repr__(self) -> str:
-        from pytest_channelstub._record import formatting as rendering  # noqa: PLC0415 (few events are shown)
+        return f"<Event {self}>"
 
-        return f"<Event {rendering.one(self)}>"
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A timeline at one moment.
+
+    Attributes:
+        events: What happened, in order.
+        live_lists: What is in the lists that `get_channel_messages` has handed out, by
+            client id: what a test takes out of them itself is no event.
+        carried: The clients that were connected before this test began, and since when,
+            in seconds since the epoch.
+    """
+
+    events: tuple[Event, ...]
+    live_lists: Mapping[str, Sequence[object]]
+    carried: Mapping[str, float]
 
 
 class Timeline(Sequence[Event]):
-    """The events of one stub, in the order in which they happened.
+    """The events of one stub in this test, in the order in which they happened.
 
-    Recording keeps a tuple; events are made of them when they are read.
+    `print(stub.timeline)` shows them as a failure does.
 
     Example:
         >>> stub.timeline.of("alice", kind="drop")
-
-    Attributes:
-        expected: Indexes of the messages that an assertion has named.
-        changing: Held by who changes a queue and records that.
-        live_lists: Gives what is in the lists that `get_channel_messages` has handed out,
-            by client id: what a test takes out of them itself is no event.
     """
 
-    def __init__(self, start: float | None = None) -> None:
+    def __init__(
+        self,
+        start: float | None = None,
+        lock: threading.RLock | None = None,  # type: ignore[valid-type]  # RLock is a function before Python 3.13
+    ) -> None:
         self._start = start
-        self.changing = threading.Lock()
-        self.live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict
-        self.expected: set[int] = set()
+        self._lock: Any = threading.RLock() if lock is None else lock
         self._rows: list[Row] = []
-        self._watchers: dict[str | None, list[threading.Event]] = {}
-        self._lock = threading.Lock()
+        self._acknowledged: set[int] = set()
+        self._carried: dict[str, float] = {}
+        self._live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict
 
     @property
     def start(self) -> float:
-        """What times are told relative to, in seconds since the epoch.
+        """The time that a failure's times count from, in seconds since the epoch.
 
-        The clock's start, where the clock is the stub's own; else the first event, as
-        `@freeze_time` may move the process's time after the stub was built.
+        The clock's start, where the clock is the stub's own; else the first event's
+        time, as `@freeze_time` may move the process's time after the stub was built.
         """
-        if self._start is None:
-            return self._rows[0][0] if self._rows else 0.0
-        return self._start
+        if self._start is not None:
+            return self._start
+        rows = self._rows
+        return rows[0].at / MICROSECONDS if rows else 0.0
 
     def __repr__(self) -> str:
-        return f"<Timeline of {len(self._rows)} events>"
+        return f"<Timeline of {formatting.plural(len(self._rows), 'event')}>"
+
+    def __str__(self) -> str:
+        return formatting.format_timeline(tuple(self), self.start)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -97,11 +170,11 @@ class Timeline(Sequence[Event]):
 
     def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         if isinstance(index, slice):
-            return tuple(_event(row) for row in self._rows[index])
-        return _event(self._rows[index])
+            return tuple(map(_to_event, self._rows[index]))
+        return _to_event(self._rows[index])
 
     def __iter__(self) -> Iterator[Event]:
-        return (_event(row) for row in self._rows.copy())
+        return map(_to_event, self._rows.copy())
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Timeline, list, tuple)):
@@ -110,11 +183,11 @@ class Timeline(Sequence[Event]):
 
     __hash__ = None  # type: ignore[assignment]  # it grows, and compares by what it holds
 
-    def of(self, client_id: str | None = None, *, kind: str | None = None) -> tuple[Event, ...]:
+    def of(self, client_id: str | None = None, *, kind: Kind | None = None) -> tuple[Event, ...]:
         """The events of one client, of one kind, or both.
 
         Args:
-            client_id: Whose; None for everybody's.
+            client_id: A client id, or a token of it; None for everybody's events.
             kind: Which; None for every kind.
 
         Raises:
@@ -123,94 +196,72 @@ class Timeline(Sequence[Event]):
         """
         if kind is not None:
             check_kind(kind)
-        rows = [row for row in self._rows.copy() if client_id is None or row[2] == client_id]
+        rows = self._rows_of(client_id)
         if not rows and client_id in KINDS:
             message = f"{client_id!r} is a kind of event and no client id: pass kind={client_id!r}"
             raise ValueError(message)
-        return tuple(_event(row) for row in rows if kind is None or row[1] == kind)
+        return tuple(_to_event(row) for row in rows if kind is None or row.kind == kind)
 
-    def snapshot(self) -> tuple[tuple[Event, ...], Mapping[str, Sequence[object]]]:
-        """The events, and what was in the `live_lists` at the same moment."""
-        with self.changing:
-            rows, lists = self._rows.copy(), self.live_lists()
-        return tuple(map(_event, rows)), lists
+    def json_lines(self) -> str:
+        """The events as JSON, a line each, for snapshots and other tools.
 
-    def record(self, row: Row) -> None:
-        """Add an event, and wake who waits for it."""
-        self._rows.append(row)
-        if self._watchers:
-            self._wake(row[2])
-
-    def recording(
-        self,
-    ) -> tuple[Callable[[Row], None], Mapping[str | None, object], Callable[[str | None], None]]:
-        """The parts of `record`, for who records at every call.
-
-        Returns:
-            What adds an event; what is true while somebody waits; and what is then to
-            be called with the event's client id.
+        The keys are the attributes of `Event`; `at` is in seconds since the epoch.
         """
-        return self._rows.append, self._watchers, self._wake
+        return "".join(f"{json.dumps(asdict(event))}\n" for event in self)
 
-    def expect(self, index: int) -> None:
-        """Count the message of event `index` as one the test knows of."""
-        self.expected.add(index)
+    def _rows_of(self, client_id: str | None) -> list[Row]:
+        rows = self._rows.copy()
+        if client_id is None:
+            return rows
+        own = [row for row in rows if row.client_id == client_id]
+        token = None if own else _tokens.read(client_id)
+        return own if token is None else [row for row in rows if row.client_id == token.client_id]
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._rows.clear()
-        self.expected.clear()
-
-    @contextmanager
-    def watch(self, client_id: str | None = None) -> Iterator[threading.Event]:
-        """Hand out a flag that is set at each event of a client (None: at every event)."""
-        flag = threading.Event()
+    def _snapshot(self) -> Snapshot:
         with self._lock:
-            self._watchers.setdefault(client_id, []).append(flag)
-        try:
-            yield flag
-        finally:
-            with self._lock:
-                flags = self._watchers[client_id]
-                flags.remove(flag)
-                if not flags:
-                    del self._watchers[client_id]
+            rows, lists = self._rows.copy(), self._live_lists()
+            carried = self._carried.copy()
+        return Snapshot(tuple(map(_to_event, rows)), lists, carried)
 
-    def wake(self) -> None:
-        """Set every flag that `watch` has handed out."""
-        with self._lock:
-            for flags in self._watchers.values():
-                for flag in flags:
-                    flag.set()
-
-    def _wake(self, client_id: str | None) -> None:
-        with self._lock:
-            for flag in self._watchers.get(None, ()):
-                flag.set()
-            if client_id is not None:
-                for flag in self._watchers.get(client_id, ()):
-                    flag.set()
+    def _acknowledge(self, index: int) -> None:
+        """Count the message of event `index` as one that the test knows of."""
+        self._acknowledged.add(index)
 
 
 def check_kind(kind: str) -> None:
-    """Refuse what is no kind of event.
+    """Refuse a kind of event that does not exist.
 
     Raises:
-        ValueError: It is none.
+        ValueError: There is no such kind.
     """
     if kind not in KINDS:
         message = f"there is no event of kind {kind!r}: pass one of {', '.join(KINDS)}"
         raise ValueError(message)
 
 
-def _event(row: Row) -> Event:
-    at, kind, client_id, token, message, outcome = row
-    return Event(at, kind, client_id, token, message, _told(kind, outcome))
+def format_source(source: Source | None) -> str:
+    """A line of code as text, such as ``chat.py:41 in notify``; empty for none."""
+    if source is None:
+        return ""
+    code, line = source
+    name = "" if code.co_name == "<module>" else f" in {code.co_name}"
+    return f"{PurePath(code.co_filename).name}:{line}{name}"
 
 
-def _told(kind: str, outcome: object) -> str:
+def _to_event(row: Row) -> Event:
+    outcome = row.answer.outcome if row.kind == "request" and row.answer else row.outcome
+    return Event(
+        row.at / MICROSECONDS,
+        row.kind,
+        row.client_id,
+        row.token,
+        row.message,
+        _format_outcome(row.kind, outcome),
+        format_source(row.source),
+    )
+
+
+def _format_outcome(kind: str, outcome: str | int) -> str:
     if kind == "create":
         return f"valid until {outcome}"
-    if isinstance(outcome, int):
-        return f"{outcome} message{'' if outcome == 1 else 's'}"
-    return str(outcome)
+    return formatting.plural(outcome, "message") if isinstance(outcome, int) else outcome

@@ -1,44 +1,37 @@
-"""What every App Engine stub has, and which one is in force."""
+"""What every App Engine stub has, and which one is active."""
 
 from __future__ import annotations
 
-import functools
-import itertools
+import os
 import random
-import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import apiproxy_errors
-from pytest_channelstub._service import witness
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 MAX_REQUEST_SIZE = 1 << 20
 """The largest request that a stub takes, in bytes: 1 MiB."""
 
-# Of so many calls the method's name is remembered; no service has as many.
-_MOST_NAMES = 64
 
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-_Stub = TypeVar("_Stub", bound="APIProxyStub")
-
-
-class Failing(Protocol):
-    """An error that calls raise: `call` is the only one concerned, or None for all."""
+class FailingCalls(Protocol):
+    """An order to fail calls: `call` is the only one that fails, or None for all."""
 
     @property
-    def error(self) -> Any: ...  # noqa: D102 (told above)
+    def error(self) -> Any: ...
     @property
-    def call(self) -> str | None: ...  # noqa: D102 (told above)
+    def call(self) -> str | None: ...
     @property
-    def rate(self) -> float: ...  # noqa: D102 (told above)
+    def rate(self) -> float: ...
+    @property
+    def origin(self) -> str: ...
 
 
 class RPC:
@@ -136,7 +129,7 @@ class RPC:
             raise self._exception
 
     def _send(self) -> None:
-        assert self.stub is not None  # noqa: S101 (MakeCall has looked)
+        assert self.stub is not None  # noqa: S101 (MakeCall has checked)
         self.stub.MakeSyncCall(self.package or "", self.call or "", self.request, self.response)
 
     def _attempt(self, step: Callable[[], object]) -> None:
@@ -158,11 +151,8 @@ class APIProxyStub:
 
     Attributes:
         request_data: As given.
-        failing: Errors that calls raise beside what `SetError` has set; the first that
-            concerns a call, and whose chance comes up, is raised.
     """
 
-    _ACCEPTS_REQUEST_ID = False
     THREADSAFE = False
 
     def __init__(
@@ -174,15 +164,12 @@ class APIProxyStub:
         self.request_data = request_data
         self._service_name = service_name
         self._max_request_size = max_request_size
-        self._mutex = threading.RLock()
         # By call; None is for all of them.
         self._errors: dict[str | None, tuple[Any, float]] = {}
-        self.failing: Sequence[Failing] = ()
-
-    @functools.cached_property
-    def random(self) -> random.Random:
-        """The stub's own generator: the global one is never touched."""
-        return random.Random()  # noqa: S311 (for tests, not for secrets)
+        # Errors beside what SetError has set, which only their owner lifts.
+        self._failing: Sequence[FailingCalls] = ()
+        # A generator of its own: the global one is never touched.
+        self._random = random.Random()  # noqa: S311 (for tests, not for secrets)
 
     def CreateRPC(self) -> RPC:
         """An `RPC` that this stub will answer."""
@@ -221,7 +208,7 @@ class APIProxyStub:
             call: The call's name, such as `CreateChannel`.
             request: The request message.
             response: The message that takes the answer.
-            request_id: Which of the app's requests makes the call, for stubs that ask.
+            request_id: Which of the app's requests makes the call; not used.
 
         Raises:
             AssertionError: The service is another one, or a required field is missing.
@@ -230,19 +217,16 @@ class APIProxyStub:
             Error: What `SetError` has set, or what the call itself raises.
         """
         self.CheckRequest(service, call, request)
-        if self._errors or self.failing:
-            self._fail_as_set(call, request)
-        method = getattr(self, _NAMES[call] if type(call) is str else "_Dynamic_" + call, None)
+        if self._errors or self._failing:
+            self._raise_set_error(call, request)
+        method = getattr(self, f"_Dynamic_{call}", None)
         if method is None:
-            known = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
+            calls = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
             message = (
-                f"The service {service!r} has no call {call!r}: it has {', '.join(sorted(known))}"
+                f"The service {service!r} has no call {call!r}: it has {', '.join(sorted(calls))}"
             )
             raise apiproxy_errors.CallNotFoundError(message)
-        if self._ACCEPTS_REQUEST_ID:
-            method(request, response, request_id)
-        else:
-            method(request, response)
+        method(request, response)
 
     def SetError(self, error: Any, method: str | None = None, error_rate: float = 1) -> None:
         """Have calls fail from now on, as the SDK's stubs do.
@@ -259,8 +243,8 @@ class APIProxyStub:
         """
         if not (error is None or isinstance(error, apiproxy_errors.Error)):
             message = (
-                f"{error!r} is no error of an App Engine call: pass an instance of "
-                "apiproxy_errors.Error, or None"
+                f"{shorten_repr(error)} is not an error of an App Engine call: pass an instance "
+                "of apiproxy_errors.Error, or None"
             )
             raise AssertionError(message)
         if not 0 <= error_rate <= 1:
@@ -273,74 +257,97 @@ class APIProxyStub:
         else:
             self._errors[None] = (error, error_rate)
 
-    def _fail_as_set(self, call: str, request: Any) -> None:
-        set_for_all = (rule for rule in map(self._errors.get, (call, None)) if rule)
-        beside = ((rule.error, rule.rate) for rule in self.failing if rule.call in (None, call))
-        for error, rate in itertools.chain(set_for_all, beside):
-            if rate >= 1 or self.random.random() < rate:
-                self._failing(call, request, error)
+    def _raise_set_error(self, call: str, request: Any) -> None:
+        rules = [
+            (*rule, "SetError") for rule in map(self._errors.get, (call, None)) if rule is not None
+        ]
+        rules += [
+            (each.error, each.rate, each.origin)
+            for each in self._failing
+            if each.call in (None, call)
+        ]
+        for error, rate, origin in rules:
+            if rate >= 1 or self._random.random() < rate:
+                self._record_set_error(call, request, error, origin)
                 # One instance is raised many times: its traceback would grow, and keep
                 # alive what the frames of earlier calls held.
                 raise error.with_traceback(None)
 
-    def _failing(self, call: str, request: Any, error: Any) -> None:
-        """For stubs that note which of their calls fail."""
+    def _record_set_error(self, call: str, request: Any, error: Any, origin: str) -> None:
+        """For stubs that record which of their calls fail."""
 
 
-def Synchronized(
-    method: Callable[Concatenate[_Stub, _Arguments], _Result],
-) -> Callable[Concatenate[_Stub, _Arguments], _Result]:
-    """Hold a stub's `_mutex` while `method` runs, for stubs of one's own."""
+class SDK:
+    """What the core asks of an installed SDK; without one, as here, there is nothing."""
 
-    @functools.wraps(method)
-    def synchronized(
-        self: _Stub, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
-    ) -> _Result:
-        with self._mutex:
-            return method(self, *args, **kwargs)
+    def proxy_map(self, service: str) -> Any:
+        """What a call of the service has to be made on; None for the active stub."""
+        return None
 
-    return synchronized
+    def stub(self, service: str) -> Any:
+        """The stub that the SDK's map has for a service; None for the active stub."""
+        return None
 
-
-class _Names(dict[str, str]):
-    """The methods' names of calls. An interned name is found at once, a new one is not."""
-
-    def __missing__(self, call: str) -> str:
-        name = sys.intern(f"_Dynamic_{call}")
-        if len(self) < _MOST_NAMES:
-            self[call] = name
-        return name
+    def is_silent_request_data(self, request_data: object) -> bool:
+        """Whether this request_data has the SDK's no-op dispatcher; None has no dispatcher."""
+        return request_data is None
 
 
-_NAMES = _Names()
-_alive: tuple[weakref.ref[Any], ...] = ()
-_alive_lock = threading.Lock()
+class _Registry:
+    """The stubs that are active, the oldest first, and who is to know of new ones.
+
+    Attributes:
+        observers: Each is called with a stub that becomes active.
+        sdk: The installed SDK, once `_appengine` has registered it.
+    """
+
+    def __init__(self) -> None:
+        self.observers: list[Callable[[Any], object]] = []
+        self.sdk = SDK()
+        self._stubs: tuple[weakref.ref[Any], ...] = ()
+        self._lock = threading.RLock()
+
+    def activate(self, stub: APIProxyStub) -> None:
+        """Put a stub before those that are active already."""
+        with self._lock:
+            self._stubs = (*self._without(stub), weakref.ref(stub))
+        # Where pytest runs within pytest, the stub belongs to the inner one's test.
+        for observe in self.observers[-1:]:
+            observe(stub)
+
+    def deactivate(self, stub: APIProxyStub) -> None:
+        """Take a stub away; the one before it is active again."""
+        with self._lock:
+            self._stubs = self._without(stub)
+
+    def stubs(self) -> list[Any]:
+        """The active stubs, the newest first."""
+        found = (reference() for reference in reversed(self._stubs))
+        return [stub for stub in found if stub is not None]
+
+    def find(self, service: str) -> Any | None:
+        """The newest stub of a service, or None."""
+        stubs = self.stubs()
+        return next((stub for stub in stubs if stub._service_name == service), None)  # noqa: SLF001
+
+    def _without(self, stub: APIProxyStub) -> tuple[weakref.ref[Any], ...]:
+        return tuple(one for one in self._stubs if one() not in (None, stub))
+
+    def renew_locks(self) -> None:
+        """Free what other threads held when this process was forked: they are not here."""
+        self._lock = threading.RLock()
+        for stub in self.stubs():
+            stub._renew_locks()  # noqa: SLF001
 
 
-def enter_force(stub: APIProxyStub) -> None:
-    """Put a stub in force, before those that are alive already."""
-    global _alive  # noqa: PLW0603 (a process has one service of a kind)
-    with _alive_lock:
-        _alive = (*_without(None), weakref.ref(stub))
-    witness.tell(stub)
+registry = _Registry()
+"""The one registry of stubs: a process has one service of a kind."""
 
 
-def leave_force(stub: APIProxyStub) -> None:
-    """Take a stub out of force; the one before it is in force again."""
-    global _alive  # noqa: PLW0603 (a process has one service of a kind)
-    with _alive_lock:
-        _alive = _without(stub)
+def active_stub(service: str = "channel") -> Any | None:
+    """The newest stub of a service that is not closed, or None."""
+    return registry.find(service)
 
 
-def in_force() -> Any | None:
-    """The newest stub that is alive, or None."""
-    references = _alive
-    newest = references[-1]() if references else None
-    if newest is not None or not references:
-        return newest
-    stubs = (reference() for reference in reversed(references))
-    return next((stub for stub in stubs if stub is not None), None)
-
-
-def _without(stub: APIProxyStub | None) -> tuple[weakref.ref[Any], ...]:
-    return tuple(reference for reference in _alive if reference() not in (None, stub))
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=registry.renew_locks)

@@ -6,12 +6,15 @@ leaves the process.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from pytest_channelstub._record._values import shown
+from pytest_channelstub import _tokens
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._tokens import InvalidTokenError
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 # From here on a number takes more than one byte on the wire.
 _TWO_BYTES = 128
@@ -34,34 +37,108 @@ class ChannelServiceError:
 
     @classmethod
     def ErrorCode_Name(cls, code: int) -> str:  # noqa: N802 (the SDK's name)
-        """The name of a code, or an empty string if it is none."""
+        """The name of a code; empty if there is no such code."""
         names = {value: name for name, value in vars(cls).items() if name.isupper()}
         return names.get(code, "")
 
 
-class Message:
+class Error(Exception):
+    """The base of the errors of `pytest_channelstub.channel`."""
+
+    __module__ = "pytest_channelstub.channel"
+
+
+class InvalidChannelClientIdError(Error):
+    """The client id is not text, or too long, or empty."""
+
+    __module__ = "pytest_channelstub.channel"
+
+
+class InvalidMessageError(Error):
+    """The message is not text, or too long, or empty."""
+
+    __module__ = "pytest_channelstub.channel"
+
+
+_NOT_UTF8 = {"application_key": InvalidChannelClientIdError, "message": InvalidMessageError}
+
+
+def _add_accessors(cls: type, name: str, kind: type) -> None:
+    attribute, empty = f"_{name}", kind()
+    check = _check_text if kind is str else _check_number
+
+    def get(self: Any) -> Any:
+        value = getattr(self, attribute)
+        return empty if value is None else value
+
+    def set_(self: Any, value: object) -> None:
+        setattr(self, attribute, check(name, value))
+
+    def has(self: Any) -> bool:
+        return getattr(self, attribute) is not None
+
+    def clear(self: Any) -> None:
+        setattr(self, attribute, None)
+
+    accessors = {"": get, "set_": set_, "has_": has, "clear_": clear}
+    for prefix, accessor in accessors.items():
+        accessor.__name__ = prefix + name
+        accessor.__qualname__ = f"{cls.__name__}.{prefix}{name}"
+        setattr(cls, prefix + name, accessor)
+
+
+def _check_text(name: str, value: object) -> str:
+    try:
+        return _tokens.to_text(value)
+    except TypeError:
+        message = (
+            f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: "
+            "pass a str or its UTF-8 bytes"
+        )
+        raise TypeError(message) from None
+    except UnicodeDecodeError:
+        message = f"{name} is bytes that are not UTF-8: {shorten_repr(value)}"
+        raise _NOT_UTF8.get(name, InvalidTokenError)(message) from None
+
+
+def _check_number(name: str, value: object) -> int:
+    if not isinstance(value, int):
+        message = f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass an int"
+        raise TypeError(message)
+    if not -_INT32 <= value < _INT32:
+        message = f"{name} is {shorten_repr(value)}: pass a number that 32 bits hold"
+        raise ValueError(message)
+    return value
+
+
+class ProtocolBuffer:
     """What the service's messages have in common.
 
-    A field that is not set holds None; a getter then gives an empty value.
+    Each field has four accessors: `field()`, `set_field(value)`, `has_field()` and
+    `clear_field()`. A field that is not set holds None; its getter then gives an
+    empty value.
 
     Example:
         >>> request = SendMessageRequest()
         >>> request.set_application_key("alice")
     """
 
-    __slots__ = ()
-    _fields: ClassVar[tuple[str, ...]] = ()
+    _fields: ClassVar[dict[str, type]] = {}
     _required: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        for name, kind in cls._fields.items():
+            _add_accessors(cls, name, kind)
 
     def __init__(self) -> None:
         self.Clear()
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
-        return f"{type(self).__name__}({told})"
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
+        return f"{type(self).__name__}({fields})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Message) or type(other) is not type(self):
+        if not isinstance(other, ProtocolBuffer) or type(other) is not type(self):
             return NotImplemented
         return self._set_fields() == other._set_fields()
 
@@ -80,7 +157,7 @@ class Message:
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        return 0
+        return sum(1 + _size(value) for value in self._set_fields().values())
 
     def Clear(self) -> None:
         """Unset every field."""
@@ -92,211 +169,80 @@ class Message:
         return {name: value for name, value in values.items() if value is not None}
 
 
-class CreateChannelRequest(Message):
+class CreateChannelRequest(ProtocolBuffer):
     """Asks for a token."""
 
-    __slots__ = (
-        "_application_key",
-        "_duration_minutes",
-    )
-    _fields = (
-        "application_key",
-        "duration_minutes",
-    )
+    _fields = {"application_key": str, "duration_minutes": int}  # noqa: RUF012 (a ClassVar)
     _required = ("application_key",)
 
+    application_key: Callable[[], str]
+    set_application_key: Callable[[str | bytes], None]
+    has_application_key: Callable[[], bool]
+    clear_application_key: Callable[[], None]
+    duration_minutes: Callable[[], int]
+    set_duration_minutes: Callable[[int], None]
+    has_duration_minutes: Callable[[], bool]
+    clear_duration_minutes: Callable[[], None]
+
     def __init__(
-        self, application_key: str | None = None, duration_minutes: int | None = None
+        self, application_key: str | bytes | None = None, duration_minutes: int | None = None
     ) -> None:
-        self._application_key: str | None = (
-            application_key
-            if application_key is None or type(application_key) is str
-            else _text("application_key", application_key)
-        )
-        self._duration_minutes: int | None = (
-            None if duration_minutes is None else _number("duration_minutes", duration_minutes)
-        )
-
-    def IsInitialized(self, errors: list[str] | None = None) -> bool:
-        """Whether the client id is set; a line in `errors` says if it is not."""
-        return self._application_key is not None or super().IsInitialized(errors)
-
-    def ByteSize(self) -> int:
-        """The size on the wire, in bytes."""
-        minutes = self._duration_minutes
-        number = 0 if minutes is None else 1 + _varint_size(minutes)
-        return _text_size(self._application_key) + number
-
-    def application_key(self) -> str:
-        """The client id; empty when not set."""
-        return "" if self._application_key is None else self._application_key
-
-    def set_application_key(self, value: str) -> None:
-        """Set the client id."""
-        self._application_key = _text("application_key", value)
-
-    def has_application_key(self) -> bool:
-        """Whether the client id is set."""
-        return self._application_key is not None
-
-    def clear_application_key(self) -> None:
-        """Unset the client id."""
-        self._application_key = None
-
-    def duration_minutes(self) -> int:
-        """How long the token lasts, in minutes; 0 when not set."""
-        return 0 if self._duration_minutes is None else self._duration_minutes
-
-    def set_duration_minutes(self, value: int) -> None:
-        """Set how long the token lasts, in minutes."""
-        self._duration_minutes = _number("duration_minutes", value)
-
-    def has_duration_minutes(self) -> bool:
-        """Whether how long the token lasts, in minutes is set."""
-        return self._duration_minutes is not None
-
-    def clear_duration_minutes(self) -> None:
-        """Unset how long the token lasts, in minutes."""
-        self._duration_minutes = None
+        super().__init__()
+        if application_key is not None:
+            self.set_application_key(application_key)
+        if duration_minutes is not None:
+            self.set_duration_minutes(duration_minutes)
 
 
-class CreateChannelResponse(Message):
+class CreateChannelResponse(ProtocolBuffer):
     """Brings the token."""
 
-    __slots__ = ("_token",)
-    _fields = ("token",)
+    _fields = {"token": str}  # noqa: RUF012 (a ClassVar)
 
-    def __init__(self, token: str | None = None) -> None:
-        self._token: str | None = (
-            token if token is None or type(token) is str else _text("token", token)
-        )
+    token: Callable[[], str]
+    set_token: Callable[[str | bytes], None]
+    has_token: Callable[[], bool]
+    clear_token: Callable[[], None]
 
-    def ByteSize(self) -> int:
-        """The size on the wire, in bytes."""
-        return _text_size(self._token)
-
-    def token(self) -> str:
-        """The token; empty when not set."""
-        return "" if self._token is None else self._token
-
-    def set_token(self, value: str) -> None:
-        """Set the token."""
-        self._token = _text("token", value)
-
-    def has_token(self) -> bool:
-        """Whether the token is set."""
-        return self._token is not None
-
-    def clear_token(self) -> None:
-        """Unset the token."""
-        self._token = None
+    def __init__(self, token: str | bytes | None = None) -> None:
+        super().__init__()
+        if token is not None:
+            self.set_token(token)
 
 
-class SendMessageRequest(Message):
+class SendMessageRequest(ProtocolBuffer):
     """Sends a message to a client."""
 
-    __slots__ = (
-        "_application_key",
-        "_message",
-    )
-    _fields = (
-        "application_key",
-        "message",
-    )
-    _required = (
-        "application_key",
-        "message",
-    )
+    _fields = {"application_key": str, "message": str}  # noqa: RUF012 (a ClassVar)
+    _required = ("application_key", "message")
 
-    def __init__(self, application_key: str | None = None, message: str | None = None) -> None:
-        self._application_key: str | None = (
-            application_key
-            if application_key is None or type(application_key) is str
-            else _text("application_key", application_key)
-        )
-        self._message: str | None = (
-            message if message is None or type(message) is str else _text("message", message)
-        )
+    application_key: Callable[[], str]
+    set_application_key: Callable[[str | bytes], None]
+    has_application_key: Callable[[], bool]
+    clear_application_key: Callable[[], None]
+    message: Callable[[], str]
+    set_message: Callable[[str | bytes], None]
+    has_message: Callable[[], bool]
+    clear_message: Callable[[], None]
 
-    def IsInitialized(self, errors: list[str] | None = None) -> bool:
-        """Whether both fields are set; a line in `errors` for each that is not."""
-        if self._application_key is not None and self._message is not None:
-            return True
-        return super().IsInitialized(errors)
-
-    def ByteSize(self) -> int:
-        """The size on the wire, in bytes."""
-        key, message = self._application_key, self._message
-        if key and message and key.isascii() and message.isascii():
-            size = len(key) + len(message)
-            if size < _TWO_BYTES:  # as most are
-                return size + 4
-        return _text_size(key) + _text_size(message)
-
-    def application_key(self) -> str:
-        """The client id or token; empty when not set."""
-        return "" if self._application_key is None else self._application_key
-
-    def set_application_key(self, value: str) -> None:
-        """Set the client id or token."""
-        self._application_key = _text("application_key", value)
-
-    def has_application_key(self) -> bool:
-        """Whether the client id or token is set."""
-        return self._application_key is not None
-
-    def clear_application_key(self) -> None:
-        """Unset the client id or token."""
-        self._application_key = None
-
-    def message(self) -> str:
-        """The message; empty when not set."""
-        return "" if self._message is None else self._message
-
-    def set_message(self, value: str) -> None:
-        """Set the message."""
-        self._message = _text("message", value)
-
-    def has_message(self) -> bool:
-        """Whether the message is set."""
-        return self._message is not None
-
-    def clear_message(self) -> None:
-        """Unset the message."""
-        self._message = None
+    def __init__(
+        self, application_key: str | bytes | None = None, message: str | bytes | None = None
+    ) -> None:
+        super().__init__()
+        if application_key is not None:
+            self.set_application_key(application_key)
+        if message is not None:
+            self.set_message(message)
 
 
-class VoidProto(Message):
+class VoidProto(ProtocolBuffer):
     """The answer to a call that has nothing to say."""
 
-    __slots__ = ()
 
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        message = f"{name} is {shown(value)}, of type {type(value).__name__}: pass a str"
-        raise TypeError(message)
-    return value
-
-
-def _number(name: str, value: object) -> int:
-    if not isinstance(value, int):
-        message = f"{name} is {shown(value)}, of type {type(value).__name__}: pass an int"
-        raise TypeError(message)
-    if not -_INT32 <= value < _INT32:
-        message = f"{name} is {shown(value)}: pass a number that 32 bits hold"
-        raise ValueError(message)
-    return value
-
-
-def _text_size(value: str | None) -> int:
-    """A tag of one byte, the length, and that many bytes."""
-    if value is None:
-        return 0
-    size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-    return size + (2 if size < _TWO_BYTES else 1 + _varint_size(size))
-
-
-def _varint_size(value: int) -> int:
-    """Seven bits a byte; a negative number fills all ten."""
-    return 10 if value < 0 else max(1, (value.bit_length() + 6) // 7)
+def _size(value: str | int) -> int:
+    """The size of a field on the wire, without its tag of one byte."""
+    if isinstance(value, int):
+        # Seven bits a byte; a negative number fills all ten.
+        return 10 if value < 0 else max(1, (value.bit_length() + 6) // 7)
+    size = len(value.encode(errors="surrogatepass"))
+    return size + _size(size)

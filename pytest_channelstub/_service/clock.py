@@ -1,16 +1,24 @@
-"""A clock that stands still until it is told to move, and fires what falls due."""
+"""The clocks of a stub: each says what time it is, and runs the timers that are due."""
 
 from __future__ import annotations
 
-import itertools
+import re
+import sys
 import threading
+import time
+import weakref
+from collections import Counter
 from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_channelstub._record._values import shown
-from pytest_channelstub._service.agenda import Agenda
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.timeline import MICROSECONDS
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 Moment = datetime | date | str | float
 """A point in time: a datetime (a naive one is UTC), an ISO 8601 string, or epoch seconds."""
@@ -18,18 +26,34 @@ Moment = datetime | date | str | float
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DEFAULT_START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
-_BILLION = 1_000_000_000
-_EARLIEST = -62_135_596_800 * _BILLION
-_LONGEST = 1e12
-_LATEST = 253_402_300_800 * _BILLION - 1
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = -62_135_596_800 * MICROSECONDS
+_LATEST = 253_402_300_800 * MICROSECONDS - 1
+_LONGEST = 1e12  # seconds
+# A client that times out so often while the clock moves once is connected again each time.
+# A test would have to let it happen for more than five hours.
+_MOST_TIMEOUTS = 10_000
+
+
+class Timed(Protocol):
+    """A stub, as its clock sees it; times are microseconds since the epoch."""
+
+    def _next_due(self) -> int | None:
+        """When the first timer is due; None without timers."""
+
+    def _run_timer(self, now: int) -> str | None:
+        """Run the first timer that is due; the client that it timed out, None if none was."""
+
+    def _went_back(self, now: int) -> None:
+        """The clock was moved back to `now`."""
 
 
 class FakeClock:
     """The time of a `ChannelServiceStub`: it moves when the test says, and not before.
 
-    Going forward fires what falls due, in order, each at its own instant; going back
-    fires nothing. All methods may be called from any thread, and from the code that a
-    timer runs.
+    A move forward runs the timers that are due, in order, each at its own time; a move
+    back runs none, and a client then has two seconds from there. All methods may be
+    called from any thread, and from the app's handlers.
 
     Example:
         >>> clock = FakeClock(start="2020-01-01T00:00:00Z")
@@ -43,43 +67,44 @@ class FakeClock:
 
     Raises:
         TypeError: `start` is none of these.
-        ValueError: `start` is no time between the years 1 and 9999.
-
-    Attributes:
-        agenda: What falls due on this clock.
+        ValueError: `start` is not a time between the years 1 and 9999.
     """
 
+    # Whether the time is this clock's own, so that it only changes under the lock.
+    _is_own = True
+
     def __init__(self, start: Moment = DEFAULT_START) -> None:
-        self._start = _DEFAULT if start is DEFAULT_START else nanoseconds(start)
-        self._nanoseconds = self._start
-        self._seconds = self._start / _BILLION
-        self.agenda = Agenda()
-        self._lock = threading.Lock()
-        # Where each thread that moves the clock now is going; more than one place where
-        # what a timer runs moves it on.
-        self._movers: dict[int, list[int]] = {}
+        self._start = to_microseconds(start)
+        self._now = self._start
+        # One lock for a clock and the stubs on it: none of them acts while the time moves.
+        self._renew_locks()
+        self._stubs: list[weakref.ref[Any]] = []
+        # The thread that moves the clock now, and where it goes.
+        self._mover: tuple[int, int] | None = None
+        # Counts the resets: a move that began before one ends with it.
+        self._resets = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.now.isoformat()} (+{self.elapsed:g} s)>"
 
     def time(self) -> float:
         """The time in seconds since the epoch, as `time.time()` gives it."""
-        return self._seconds
+        return self._read() / MICROSECONDS
 
     @property
     def now(self) -> datetime:
         """The time as an aware UTC datetime, to the microsecond."""
-        return self._datetime(self._read())
+        return _to_datetime(self._read())
 
     @property
     def start(self) -> float:
         """The time at which the clock began, in seconds since the epoch."""
-        return self._start / _BILLION
+        return self._start / MICROSECONDS
 
     @property
     def elapsed(self) -> float:
         """Seconds since the start; negative when the clock was moved to before it."""
-        return (self._read() - self._start) / _BILLION
+        return (self._read() - self._start) / MICROSECONDS
 
     def advance(
         self,
@@ -89,10 +114,10 @@ class FakeClock:
         hours: float = 0,
         days: float = 0,
     ) -> None:
-        """Let time pass, and fire what falls due on the way, each at its own instant.
+        """Let time pass, and run the timers that are due on the way, each at its own time.
 
-        An exception in what falls due reaches the caller; the clock then stands at
-        that instant, and what was still to come stays so.
+        An exception of the app's handler reaches the caller; the clock then stands at
+        that time, and the timers after it are still to come.
 
         Example:
             >>> FakeClock().advance(seconds=1.5, minutes=2)
@@ -106,21 +131,34 @@ class FakeClock:
         Raises:
             TypeError: An argument is not a number.
             ValueError: The sum is negative or not finite, or leaves the years 1 to 9999.
+            RuntimeError: The app's handlers connect a client again at each of its timeouts.
         """
-        self._advance(self._span(seconds, minutes, hours, days))
+        span = (
+            read_duration(seconds, "seconds")
+            + read_duration(minutes, "minutes", unit=60)
+            + read_duration(hours, "hours", unit=3600)
+            + read_duration(days, "days", unit=86400)
+        )
+        if span < 0:
+            message = (
+                f"advance() takes a duration of 0 or more, got {span / MICROSECONDS:g} s; "
+                "use tick() or move_to() to go back"
+            )
+            raise ValueError(message)
+        self._advance(span)
 
     def tick(self, delta: float | timedelta = 1) -> datetime:
         """Move by `delta`, as the `tick` of freezegun's frozen time does.
 
         Args:
-            delta: Seconds, or a timedelta. A negative one moves back and fires nothing.
+            delta: Seconds, or a timedelta. A negative one moves back and runs no timer.
 
         Returns:
             The new time, an aware UTC datetime.
         """
-        span = duration(delta, "delta")
+        span = read_duration(delta, "delta")
         if span < 0:
-            self._move_back(self._read() + span)
+            self._move_back(_check_calendar(self._read() + span))
         else:
             self._advance(span)
         return self.now
@@ -128,201 +166,324 @@ class FakeClock:
     def move_to(self, target: Moment) -> None:
         """Move to a point in time, as the `move_to` of freezegun's frozen time does.
 
-        Forward, it fires what falls due on the way; back, it fires nothing.
+        Forward, it runs the timers that are due on the way; back, it runs none.
 
         Args:
             target: A datetime (a naive one is UTC), an ISO 8601 string, or seconds
                 since the epoch.
         """
-        goal = nanoseconds(target)
+        goal = to_microseconds(target)
         if goal < self._read():
             self._move_back(goal)
         else:
-            self._travel(goal)
-
-    def reset(self) -> None:
-        """Go back to the start; nothing fires."""
-        self._move_back(self._start)
-
-    def run_due(self, until: float) -> None:
-        """Fire what is due at `until` (seconds since the epoch) and has not fired yet.
-
-        Where the clock is being moved already, whoever moves it sees to that.
-        """
-        with self._lock:
-            if self._movers:
-                return
-            self._set_out(_EARLIEST)
-        try:
-            while (taken := self.agenda.take(until)) is not None:
-                due, timer = taken
-                timer.action(due)
-        finally:
-            self._arrive()
+            self._move(goal)
 
     def _read(self) -> int:
-        return self._nanoseconds
+        """The time in microseconds since the epoch."""
+        return self._now
 
-    @staticmethod
-    def _datetime(time: int) -> datetime:
-        return EPOCH + timedelta(microseconds=time // 1000)
+    def _set(self, now: int) -> None:
+        """Show another time."""
+        with self._lock:
+            self._now = now
+            self._changed.notify_all()
 
-    @staticmethod
-    def _span(seconds: float | timedelta, minutes: float, hours: float, days: float) -> int:
-        span = (
-            duration(seconds, "seconds")
-            + 60 * duration(minutes, "minutes")
-            + 3600 * duration(hours, "hours")
-            + 86400 * duration(days, "days")
-        )
-        if span < 0:
-            message = (
-                f"a clock is advanced forwards, and {span / _BILLION:g} s is negative: "
-                "go back with tick() or move_to(), which fire nothing"
-            )
-            raise ValueError(message)
-        return span
+    def _check_movable(self) -> None:
+        """Refuse to move a clock whose time somebody else moves."""
+
+    def _reset(self) -> None:
+        """Go back to the start and run no timer; a move under way ends."""
+        with self._lock:
+            self._resets += 1
+            self._mover = None
+        self._set(self._start)
+
+    def _renew_locks(self) -> None:
+        """In a forked process: free what threads held that are not in it."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    def _attach(self, stub: Timed) -> None:
+        """Run the timers of a stub, for as long as it exists."""
+        with self._lock:
+            self._stubs = [each for each in self._stubs if each() is not None]
+            self._stubs.append(weakref.ref(stub))
+
+    def _attached(self) -> list[Any]:
+        return [stub for reference in self._stubs if (stub := reference()) is not None]
 
     def _advance(self, span: int) -> None:
-        """Move on by `span` nanoseconds; those of several threads add up."""
+        """Move on by `span` microseconds; the advances of several threads add up."""
+        self._check_movable()
         with self._lock:
-            mine = threading.get_ident() in self._movers
-            others = () if mine else itertools.chain(*self._movers.values())
-            goal = _in_calendar(max((self._read(), *others)) + span)
-            self._set_out(goal)
-        self._go(goal)
+            now, mover = self._read(), self._mover
+            is_other = mover is not None and mover[0] != threading.get_ident()
+            begin = max(now, mover[1]) if is_other and mover else now
+        self._move(_check_calendar(begin + span))
 
-    def _travel(self, goal: int) -> None:
-        with self._lock:
-            self._set_out(goal)
-        self._go(goal)
-
-    def _go(self, goal: int) -> None:
-        until = goal / _BILLION
+    def _move(self, goal: int) -> None:
+        self._check_movable()
+        me, outer = threading.get_ident(), self._mover
         try:
-            while (taken := self.agenda.take(until)) is not None:
-                due, timer = taken
-                if due != self.time():  # what falls due at one instant is often many
-                    self._set(duration(due), exact=due)
-                timer.action(due)
-            self._set(goal)
+            self._mover = (me, goal)
+            self._run_timers_until(goal, self._resets)
         finally:
-            self._arrive()
+            self._mover = outer if outer is not None and outer[0] == me else None
 
-    def _set_out(self, goal: int) -> None:
-        """Note where this thread moves the clock; the lock is held."""
-        self._movers.setdefault(threading.get_ident(), []).append(goal)
+    def _run_timers_until(self, goal: int, resets: int) -> None:
+        counts: Counter[str] = Counter()
+        while self._resets == resets:
+            due, stub = self._first_due()
+            if stub is None or due > goal:
+                self._set_forward(goal, resets)
+                return
+            self._set_forward(due, resets)
+            client_id = stub._run_timer(due)  # noqa: SLF001 (a clock's stub)
+            if client_id is not None:
+                counts[client_id] += 1
+                if counts[client_id] >= _MOST_TIMEOUTS:
+                    raise RuntimeError(_describe_repetition(client_id))
 
-    def _arrive(self) -> None:
-        mover = threading.get_ident()
+    def _set_forward(self, goal: int, resets: int) -> None:
         with self._lock:
-            self._movers[mover].pop()
-            if not self._movers[mover]:
-                del self._movers[mover]
+            if self._resets == resets and goal > self._read():
+                self._set(goal)
+
+    def _first_due(self) -> tuple[int, Any]:
+        """The first timer of all stubs on this clock: when it is due, and whose it is."""
+        with self._lock:
+            due = [(stub._next_due(), stub) for stub in self._attached()]  # noqa: SLF001 (a clock's stub)
+        timers = [(when, stub) for when, stub in due if when is not None]
+        return min(timers, key=lambda timer: timer[0], default=(0, None))
 
     def _move_back(self, goal: int) -> None:
-        self._set(_in_calendar(goal), back=True)
+        self._check_movable()
+        self._set(goal)
+        for stub in self._attached():
+            stub._went_back(goal)  # noqa: SLF001 (a clock's stub)
 
-    def _set(self, time: int, *, exact: float | None = None, back: bool = False) -> None:
-        """Show another time; unless `back`, one that is later already stays."""
+
+class SystemClock(FakeClock):
+    """The time that `time.time()`, or another function, gives at each call.
+
+    Due timers run at the stub's next call, in order, each with its own due time.
+
+    Args:
+        time_func: Gives seconds since the epoch; None for what `time.time` is at the
+            moment of the call, so that a frozen time is followed.
+    """
+
+    _is_own = False
+
+    def __init__(self, time_func: Callable[[], float] | None = None) -> None:
+        self._time_func = time_func
+        super().__init__(self.time())
+
+    def time(self) -> float:
+        """The time in seconds since the epoch."""
+        # Looked up at the call: a time.time that was kept is not frozen by freezegun.
+        return time.time() if self._time_func is None else self._time_func()
+
+    def _read(self) -> int:
+        return read_duration(self.time())
+
+    def _reset(self) -> None:
+        """Count from now; the time itself is not this clock's to move."""
         with self._lock:
-            self._nanoseconds = time if back else max(time, self._nanoseconds)
-            seconds = self._nanoseconds / _BILLION
-            # An instant that was given as a float is met as that very float.
-            self._seconds = exact if exact is not None and abs(exact - seconds) < 1e-6 else seconds  # noqa: PLR2004
-        self._moved()
+            self._resets += 1
+            self._mover = None
+        self._start = self._read()
 
-    def _moved(self) -> None:
-        """For clocks that have others to tell; called outside the lock."""
+    def _set(self, now: int) -> None:
+        self._frozen_time().move_to(_to_datetime(now))
+        with self._lock:
+            self._changed.notify_all()
+
+    def _check_movable(self) -> None:
+        self._frozen_time()
+
+    def _frozen_time(self) -> Any:
+        """What freezegun holds the process's time with."""
+        if self._time_func is not None:
+            message = (
+                "this clock follows the time_func that its stub was given: move what that "
+                "function reads, or build the stub with time_func=FakeClock().time"
+            )
+            raise RuntimeError(message)
+        freezegun = sys.modules.get("freezegun.api")
+        if freezegun is None or not freezegun.freeze_factories:
+            message = (
+                "this clock follows time.time(), which freezegun does not hold now: move it "
+                "with what holds it (time-machine's traveller.shift()), or freeze it "
+                "(@freeze_time, the freezer fixture), or use clock='fake', whose time is its own"
+            )
+            raise RuntimeError(message)
+        return freezegun.freeze_factories[-1]
 
 
-def duration(value: float | timedelta, name: str = "delta") -> int:
+class FrozenClock(FakeClock):
+    """A clock of its own time, at which freezegun holds the whole process.
+
+    Between `_freeze` and `_thaw` the process sees this time. Of several, the newest is
+    seen; when it ends, the one before it is again.
+    """
+
+    def _freeze(self) -> None:
+        """Hold the process at this clock's time, until `_thaw`."""
+        _hold(self)
+
+    def _thaw(self) -> None:
+        """Let the process's time go; nothing happens where it is not held."""
+        _release(self)
+
+    def _set(self, now: int) -> None:
+        super()._set(now)
+        _show(self)
+
+
+_holding: list[FrozenClock] = []
+_holding_lock = threading.RLock()
+_freezer: Any = None
+_frozen_time: Any = None
+
+
+def _hold(clock: FrozenClock) -> None:
+    global _freezer, _frozen_time  # noqa: PLW0603 (a process has one time)
+    from freezegun import freeze_time  # noqa: PLC0415 (only this mode pays for it)
+
+    with _holding_lock:
+        if _freezer is None:
+            freezer = freeze_time(clock.now, real_asyncio=True)
+            _frozen_time = freezer.start()
+            _freezer = freezer
+        _holding.append(clock)
+    _show(clock)
+
+
+def _release(clock: FrozenClock) -> None:
+    global _freezer, _frozen_time  # noqa: PLW0603 (a process has one time)
+    with _holding_lock:
+        if clock not in _holding:
+            return
+        _holding.remove(clock)
+        if not _holding:
+            _freezer.stop()
+            _freezer = _frozen_time = None
+        else:
+            _show(_holding[-1])
+
+
+def _show(clock: FrozenClock) -> None:
+    with _holding_lock:
+        if _holding and _holding[-1] is clock:
+            _frozen_time.move_to(clock.now)
+
+
+def real_monotonic() -> float:
+    """Seconds on a clock that goes on while freezegun holds the process's time."""
+    freezegun = sys.modules.get("freezegun.api")
+    return float(time.monotonic() if freezegun is None else freezegun.real_monotonic())
+
+
+def read_duration(value: float | timedelta, name: str = "delta", *, unit: int = 1) -> int:
     """Read a length of time.
 
     Args:
-        value: Seconds as a number, or a timedelta.
-        name: What the caller calls it, for the error's text.
+        value: A number of units, or a timedelta.
+        name: The argument's name, for the error's text.
+        unit: How many seconds a unit has.
 
     Returns:
-        Whole nanoseconds.
+        Whole microseconds.
 
     Raises:
         TypeError: `value` is neither.
         ValueError: `value` is not finite, or longer than any calendar.
     """
     if isinstance(value, timedelta):
-        return (value // timedelta(microseconds=1)) * 1000
+        return value // _MICROSECOND * unit
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         message = (
-            f"{name} is {shown(value)}, of type {type(value).__name__}: "
+            f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: "
             "pass a number or a timedelta"
         )
         raise TypeError(message)
     if not -_LONGEST <= value <= _LONGEST:  # a NaN fails this too
         message = f"{name} is out of range: pass a finite number of seconds, at most {_LONGEST:g}"
         raise ValueError(message)
-    # A float of seconds since the epoch times a billion is past what a float holds exactly.
-    whole, fraction = divmod(value, 1)
-    return int(whole) * _BILLION + round(fraction * _BILLION)
+    # A float of seconds since the epoch times a million is past what a float holds exactly.
+    whole, fraction = divmod(value * unit, 1)
+    return int(whole) * MICROSECONDS + round(fraction * MICROSECONDS)
 
 
-def nanoseconds(moment: Moment) -> int:
+def to_microseconds(moment: Moment) -> int:
     """Read a point in time.
 
     Args:
-        moment: A datetime or date (a naive one is UTC), an ISO 8601 string, a string
-            of digits, or a number of seconds since the epoch.
+        moment: A datetime or date (a naive one is UTC), an ISO 8601 string (`20240229`
+            too), seconds since the epoch, or a string of such a number.
 
     Returns:
-        Whole nanoseconds since the epoch.
+        Whole microseconds since the epoch.
 
     Raises:
         TypeError: `moment` is none of these.
-        ValueError: `moment` is no time between the years 1 and 9999.
+        ValueError: `moment` is not a time between the years 1 and 9999.
     """
     if isinstance(moment, str):
-        moment = _from_text(moment)
+        moment = _parse(moment)
     if isinstance(moment, date):
         if not isinstance(moment, datetime):
             moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
         elif moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        return _in_calendar(duration(moment - EPOCH))
+        return _check_calendar(read_duration(moment - EPOCH))
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):
         message = (
-            f"{shown(moment)}, of type {type(moment).__name__}, is no point in time: pass a "
+            f"{shorten_repr(moment)}, of type {type(moment).__name__}, is not a time: pass a "
             "datetime, an ISO 8601 string or seconds since the epoch"
         )
         raise TypeError(message)
-    return _in_calendar(duration(moment, "the time"))
+    return _check_calendar(read_duration(moment, "the time"))
 
 
-def _from_text(text: str) -> datetime | float:
-    cleaned = text.strip()
+def _parse(text: str) -> datetime | float:
+    cleaned = text.strip().upper()
+    # Four digits alone may be a year or seconds, and eight are a date.
+    if not re.fullmatch(r"\d{4}|\d{8}", cleaned):
+        try:
+            return float(cleaned)
+        except ValueError:
+            pass
     try:
-        return float(cleaned)
+        if not re.fullmatch(r"\d{4}", cleaned):
+            return datetime.fromisoformat(cleaned)
     except ValueError:
         pass
-    if cleaned[-1:] in ("Z", "z"):  # Python 3.10 does not know it
-        cleaned = cleaned[:-1] + "+00:00"
-    try:
-        return datetime.fromisoformat(cleaned)
-    except ValueError:
-        message = (
-            f"{text!r} is no point in time: pass an ISO 8601 string such as "
-            "'2020-01-01T00:00:00Z', a datetime or seconds since the epoch"
-        )
-        raise ValueError(message) from None
+    message = (
+        f"{text!r} is not a time: pass a datetime, an ISO 8601 string such as "
+        "'2020-01-01T00:00:00Z' or seconds since the epoch"
+    )
+    raise ValueError(message)
 
 
-def _in_calendar(time: int) -> int:
-    if not _EARLIEST <= time <= _LATEST:
+def _check_calendar(microseconds: int) -> int:
+    if not _EARLIEST <= microseconds <= _LATEST:
         message = (
-            f"{time // _BILLION} s since the epoch lies outside the years 1 to 9999, "
-            "where no datetime can follow"
+            f"{microseconds // MICROSECONDS} s since the epoch is outside the years 1 to 9999, "
+            "which a datetime can show"
         )
         raise ValueError(message)
-    return time
+    return microseconds
 
 
-_DEFAULT = nanoseconds(DEFAULT_START)
+def _to_datetime(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def _describe_repetition(client_id: str) -> str:
+    return (
+        f"client id {client_id!r} has timed out {_MOST_TIMEOUTS:,} times in one move of the clock: "
+        "the app connects it again, or sets the clock back, each time it hears of the "
+        "disconnection. Do neither in the handler of /_ah/channel/disconnected/"
+    )

@@ -1,29 +1,50 @@
-"""Where a stub's events go: timers, and requests to the app."""
+"""Requests to the app: delivered in the order of the record, for each client one at a time."""
 
 from __future__ import annotations
 
-import functools
+import html
 import inspect
-import os
+import io
+import re
+import sys
 import threading
 import warnings
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from wsgiref.util import setup_testing_defaults
 
-from pytest_channelstub._record._values import shown
+from pytest_channelstub._record.formatting import format_exception, hide_frame, shorten_repr
+from pytest_channelstub._record.timeline import MICROSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from types import FrameType
 
-    from pytest_channelstub._service.agenda import Agenda, Timer
-    from pytest_channelstub._service.clock import FakeClock
-    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._record.timeline import Source
+    from pytest_channelstub._service.state import Change
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
+App = Callable[..., Any]
+"""A WSGI callable."""
+
+_FORM = ("Content-Type", "application/x-www-form-urlencoded")
 _FIRST_ERROR_STATUS = 400
-_HERE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")  # noqa: PTH118, PTH120 (as code objects say it)
+_PACKAGE = str(Path(__file__).parents[1])
+# Between a test or an app and the stub: an SDK's own calls, and the servers' threads.
+_BETWEEN = (
+    "google.appengine.", "threading", "concurrent.", "socketserver", "http.server", "wsgiref.",
+    "werkzeug.", "webtest.", "asyncio.",
+)  # fmt: skip
+_LONGEST_QUOTE = 200
+_MOST_READ = 16_384
+# More requests of one client in one call are handlers that call each other for ever.
+_MOST_IN_A_ROW = 1_000
 
 
 class ChannelAppWarning(UserWarning):
@@ -58,173 +79,431 @@ class Request:
     status: int | None = None
 
 
-class _Entry:
-    """A request and what came of it so far; read as text by the timeline."""
+class Outgoing:
+    """A request to the app, and what came of it so far.
 
-    __slots__ = ("asked", "outcome", "status")
+    Attributes:
+        client_id: The client that it speaks of.
+        url: The path.
+        source: The line that caused it.
+        status: The code that the app answered.
+        outcome: What came of it, in a few words.
+        answer: The beginning of what the app answered with a status of 400 or more.
+        is_answered: Whether nothing more is to come.
+    """
+
+    __slots__ = (
+        "answer", "at", "body", "client_id", "headers", "is_answered", "is_begun", "outcome",
+        "source", "source_ip", "status", "url",
+    )  # fmt: skip
 
     def __init__(
-        self, asked: tuple[str, str, tuple[tuple[str, str], ...], str, str, float]
+        self,
+        client_id: str,
+        url: str,
+        at: int,
+        source_ip: str,
+        *,
+        body: str | None = None,
+        headers: Iterable[tuple[str, str]] = (_FORM,),
+        source: Source | None = None,
     ) -> None:
-        self.asked = asked
+        self.client_id = client_id
+        self.url = url
+        self.at = at
+        self.source_ip = source_ip
+        self.body = f"from={client_id}" if body is None else body
+        self.headers = tuple(headers)
+        self.source = source
         self.status: int | None = None
+        self.answer = ""
         self.outcome = "no app"
+        self.is_answered = True
+        self.is_begun = False
 
     def request(self) -> Request:
-        return Request(*self.asked, self.status)
+        """The request as a test sees it."""
+        return Request(
+            "POST",
+            self.url,
+            self.headers,
+            self.body,
+            self.source_ip,
+            self.at / MICROSECONDS,
+            self.status,
+        )
 
-    def __str__(self) -> str:
-        return self.outcome
 
+class Outbox:
+    """The requests of one stub that the app has still to receive.
 
-class Dispatcher:
-    """Keeps the timers of a stub's clients, and makes its requests to the app.
+    For each client one is delivered at a time, in the order of the record. A call that
+    finds a client's delivery under way leaves its request to that delivery.
 
-    The methods that the SDK's dispatchers have as well bear their names.
+    Args:
+        changed: Notified when a request was answered; its lock is the stub's.
 
     Attributes:
         app: The app's WSGI callable, or None.
     """
 
-    def __init__(self, clock: FakeClock, timeline: Timeline) -> None:
-        self.app: Callable[..., Any] | None = None
-        self._clock = clock
-        self._agenda: Agenda = clock.agenda
-        self._timeline = timeline
-        self._timers: dict[str, list[Timer]] = {}
-        self._entries: list[_Entry] = []
-        self._lock = threading.Lock()
+    def __init__(self, changed: threading.Condition) -> None:
+        self.app: App | None = None
+        self._changed = changed
+        self._waiting: dict[str, deque[Outgoing]] = {}
+        # By client id: what the delivery that is under way knows itself by.
+        self._under_way: dict[str, object] = {}
 
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """The requests made so far, in order."""
-        return tuple(entry.request() for entry in self._entries.copy())
+    def put(self, outgoing: Outgoing) -> Change:
+        """Have a request delivered once the lock is released."""
+        if self.app is None:
+            return []
+        outgoing.outcome, outgoing.is_answered = "under way", False
+        waiting = self._waiting.setdefault(outgoing.client_id, deque())
+        return [partial(waiting.append, outgoing)]
 
-    def add_event(
-        self, runnable: Callable[..., object], eta: float, service: str, event_id: str
-    ) -> None:
-        """Have `runnable` called with `eta` when the clock is there.
-
-        Args:
-            runnable: Called with `eta`.
-            eta: Seconds since the epoch.
-            service: Whose event it is.
-            event_id: What `update_event` and `cancel_events` know it by.
-        """
-        timer = self._agenda.schedule(eta, functools.partial(self._fire, event_id, runnable))
-        with self._lock:
-            self._timers.setdefault(event_id, []).append(timer)
-
-    def update_event(self, eta: float, service: str, event_id: str) -> None:
-        """Move the first event of that id to `eta`."""
-        timers = self._timers.get(event_id)
-        if timers:
-            self._agenda.postpone(timers[0], eta)
-
-    def cancel_events(self, event_id: str) -> None:
-        """Take away every event of that id."""
-        with self._lock:
-            timers = self._timers.pop(event_id, [])
-        for timer in timers:
-            self._agenda.cancel(timer)
-
-    def add_async_request(  # noqa: PLR0913 (the SDK's signature)
-        self,
-        method: str,
-        relative_url: str,
-        headers: Sequence[tuple[str, str]],
-        body: str,
-        source_ip: str,
-        *,
-        at: float | None = None,
-    ) -> None:
-        """Note a request and make it to the app, before anything else happens.
-
-        Args:
-            method: The HTTP method.
-            relative_url: The path.
-            headers: Names and values.
-            body: The form, not escaped.
-            source_ip: The address it comes from.
-            at: When it is made, in seconds since the epoch; now by default.
+    def deliver(self) -> None:
+        """Deliver what no other call is delivering.
 
         Raises:
-            Exception: Whatever the app raises.
+            Exception: What the app raises; the requests behind it are delivered before.
         """
-        at = self._clock.time() if at is None else at
-        entry = _Entry((method, relative_url, tuple(headers), body, source_ip, at))
-        self._entries.append(entry)
-        client_id = body.partition("=")[2]
-        self._timeline.record((at, "request", client_id, None, relative_url, entry))
-        if self.app is not None:
-            self._deliver(self.app, entry, client_id)
+        for client_id in tuple(self._waiting):
+            self._deliver_to(client_id)
 
-    def cancel_all(self) -> None:
-        """Take away every event."""
-        with self._lock:
-            pending = [timer for timers in self._timers.values() for timer in timers]
-            self._timers.clear()
-        for timer in pending:
-            self._agenda.cancel(timer)
+    def is_idle(self) -> bool:
+        """Whether every request has been answered."""
+        return not self._under_way and not any(self._waiting.values())
 
-    def forget_requests(self) -> None:
-        """Start a new list of requests."""
-        self._entries.clear()
+    def forget(self) -> None:
+        """Deliver nothing more of what waits; what is under way goes on."""
+        for waiting in tuple(self._waiting.values()):
+            while waiting:
+                outgoing = waiting.popleft()
+                outgoing.outcome, outgoing.is_answered = "not delivered", True
 
-    def _fire(self, event_id: str, runnable: Callable[..., object], due: float) -> None:
-        with self._lock:
-            still = [timer for timer in self._timers.get(event_id, ()) if timer.queued]
-            if still:
-                self._timers[event_id] = still
-            else:
-                self._timers.pop(event_id, None)
-        runnable(due)
+    def forget_threads(self) -> None:
+        """After a fork: the threads that delivered are not in this process."""
+        self._under_way.clear()
 
-    def _deliver(self, app: Callable[..., Any], entry: _Entry, client_id: str) -> None:
-        from pytest_channelstub._service import wsgi  # noqa: PLC0415 (most stubs have no app)
+    def renew(self, changed: threading.Condition) -> None:
+        """Notify another condition from now on."""
+        self._changed = changed
 
-        entry.outcome = "under way"
+    def _deliver_to(self, client_id: str) -> None:
+        me = object()
+        waiting = self._waiting.get(client_id)
+        while waiting:  # another call may leave a request at the very end of ours
+            try:
+                if self._under_way.setdefault(client_id, me) is not me:
+                    return
+                self._deliver_all(client_id, waiting)
+            finally:
+                if self._under_way.get(client_id) is me:
+                    del self._under_way[client_id]
+        if waiting is not None:
+            self._tidy(client_id)
+
+    def _tidy(self, client_id: str) -> None:
+        with self._changed:
+            if client_id not in self._under_way and not self._waiting.get(client_id):
+                self._waiting.pop(client_id, None)
+
+    def _deliver_all(self, client_id: str, waiting: deque[Outgoing]) -> None:
+        for _ in range(_MOST_IN_A_ROW):
+            if not waiting:
+                return
+            outgoing = waiting[0]
+            try:
+                self._deliver_one(outgoing)
+            except Exception:
+                waiting.popleft()
+                self._deliver_all(client_id, waiting)  # what it raises has our error as context
+                raise
+            waiting.popleft()
+        self.forget()
+        message = (
+            f"the app's handlers connect and disconnect client id {client_id!r} without end: "
+            f"{_MOST_IN_A_ROW:,} requests in one call. Do not connect a client in the handler of "
+            "its disconnection and disconnect it in the other"
+        )
+        raise RuntimeError(message)
+
+    def _deliver_one(self, outgoing: Outgoing) -> None:
+        app = self.app
+        if outgoing.is_answered:
+            return
+        if outgoing.is_begun:  # an exception from outside, such as Ctrl-C, has cut it short
+            self._answer(outgoing, "interrupted")
+        elif app is None:
+            self._answer(outgoing, "no app")
+        else:
+            self._post(app, outgoing)
+
+    def _post(self, app: App, outgoing: Outgoing) -> None:
+        outgoing.is_begun = True
         try:
-            status = wsgi.post_form(app, entry.asked[1], {"from": client_id}, entry.asked[4])
-        except BaseException as error:
-            entry.outcome = f"{type(error).__name__}: {error}"
-            raise
-        entry.status = int(status[:3])
-        entry.outcome = status
-        if entry.status >= _FIRST_ERROR_STATUS:
-            message = (
-                f"the app answered {status!r} to POST {entry.asked[1]} for client id {client_id!r}"
+            status, body = post_form(
+                app, outgoing.url, outgoing.body, outgoing.source_ip, outgoing.headers
             )
-            warnings.warn(message, ChannelAppWarning, stacklevel=_level_of_foreign_code())
+        except BaseException as error:
+            self._answer(outgoing, format_exception(error))
+            raise
+        outgoing.status = int(status[:3])
+        if outgoing.status >= _FIRST_ERROR_STATUS:
+            outgoing.answer = _plain_text(body)
+        quote = f": {shorten_repr(outgoing.answer)}" if outgoing.answer else ""
+        self._answer(outgoing, status + quote)
+        if outgoing.status >= _FIRST_ERROR_STATUS:
+            _warn(app, outgoing, status)
 
-
-def _level_of_foreign_code() -> int:
-    """The `stacklevel` at which a warning of the caller's points at a line that is not ours."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
-        level, frame = level + 1, frame.f_back
-    return level
+    def _answer(self, outgoing: Outgoing, outcome: str) -> None:
+        with self._changed:
+            outgoing.outcome = outcome
+            outgoing.is_answered = True
+            self._changed.notify_all()
 
 
 def check_app(app: object) -> None:
-    """Refuse what can be no app.
+    """Refuse what cannot be an app.
 
     Raises:
-        TypeError: It is neither None nor something that can be called.
+        TypeError: It is neither None nor a WSGI callable.
     """
-    if app is not None and not callable(app):
-        raise TypeError(
-            f"the app is {shown(app)}, of type {type(app).__name__}: pass a WSGI callable, "
+    if app is None:
+        return
+    if not callable(app):
+        message = (
+            f"the app is {shorten_repr(app)}, of type {type(app).__name__}: pass a WSGI callable, "
             "or None for no app"
         )
+        raise TypeError(message)
+    call = app if inspect.isroutine(app) else type(app).__call__
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        message = (
+            f"the app is {shorten_repr(app)}, an ASGI callable: pass a WSGI callable, such as "
+            "a2wsgi.ASGIMiddleware(app)"
+        )
+        raise TypeError(message)
+    try:
+        inspect.signature(app).bind({}, print)
+    except TypeError:
+        raise TypeError(_describe_signature(app)) from None
+    except ValueError:  # a built-in without a signature
+        return
 
 
-class RequestInfo:
-    """Gives access to a dispatcher, as an SDK's `request_data` does."""
+def _describe_signature(app: Callable[..., Any]) -> str:
+    name = getattr(app, "__name__", type(app).__name__)
+    try:
+        inspect.signature(app).bind()
+    except TypeError:
+        return (
+            f"the app is {shorten_repr(app)}, which cannot be called with (environ, "
+            "start_response): pass a WSGI callable; an ASGI app becomes one with "
+            "a2wsgi.ASGIMiddleware(app)"
+        )
+    return (
+        f"the app is {shorten_repr(app)}, which takes no (environ, start_response): it looks like "
+        f"an app factory; pass what it returns, {name}()"
+    )
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
 
-    def get_dispatcher(self) -> Dispatcher:
-        """The dispatcher."""
-        return self._dispatcher
+def post_form(
+    app: App,
+    path: str,
+    body: str,
+    remote_address: str,
+    headers: Iterable[tuple[str, str]] = (_FORM,),
+) -> tuple[str, bytes]:
+    """POST a form to a WSGI app, and read its answer to the end.
+
+    Args:
+        app: A WSGI callable.
+        path: The URL's path.
+        body: The form as the SDK's stub hands it over: a name, `=`, and a value that is
+            not escaped.
+        remote_address: What the app sees as `REMOTE_ADDR`.
+        headers: The request's headers.
+
+    Returns:
+        The status line's code and reason, such as `"200 OK"`, and the beginning of the body.
+
+    Raises:
+        Exception: What the app raises.
+        AssertionError: The app does not keep to PEP 3333.
+    """
+    name, _, value = body.partition("=")
+    # The SDK's stub takes any text for a client id, also text that UTF-8 cannot hold.
+    form = urlencode({name: value}, errors="surrogatepass").encode("ascii")
+    start = StartResponse(f"POST {path}")
+    answer = app(_environ(path, form, remote_address, headers), start)
+    content = bytearray(b"".join(start.written))
+    try:
+        for part in check_answer(answer, start.request):
+            check_body(part, start.request)
+            if len(content) < _MOST_READ:
+                content += part
+    finally:
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+    return start.check_started(), bytes(content)
+
+
+class StartResponse:
+    """The `start_response` of a request, which refuses what PEP 3333 does not allow.
+
+    Args:
+        request: What the request is called in errors, such as `POST /chat`.
+        start_response: A server's own `start_response`, which is called too.
+
+    Attributes:
+        request: As given.
+        status: The status line, once the app has called this.
+        written: What the app has passed to the `write` that it was given.
+    """
+
+    def __init__(self, request: str, start_response: Callable[..., Any] | None = None) -> None:
+        self.request = request
+        self.status: str | None = None
+        self.written: list[bytes] = []
+        self._start_response = start_response
+
+    def __call__(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """Begin the answer, as PEP 3333 has it."""
+        if self.status is not None and exc_info is None:
+            self._refuse("called start_response twice: call it once, or pass exc_info")
+        check_status(status, self.request)
+        check_headers(headers, self.request)
+        self.status = status
+        if self._start_response is None:
+            return self.written.append
+        rest = () if exc_info is None else (exc_info,)
+        write: Callable[[bytes], object] = self._start_response(status, headers, *rest)
+        return write
+
+    def check_started(self) -> str:
+        """The status line; an AssertionError if there is none."""
+        if self.status is None:
+            self._refuse("answered without calling start_response(status, headers)")
+        return str(self.status)
+
+    def _refuse(self, what: str) -> None:
+        raise AssertionError(_describe_fault(self.request, what))
+
+
+def check_status(status: object, request: str) -> None:
+    """Refuse a status line that PEP 3333 does not allow."""
+    if not isinstance(status, str) or not re.fullmatch(r"[1-9]\d\d [^\r\n]*", status):
+        what = f"answered with the status {shorten_repr(status)}: pass a code and a reason in a str"
+        raise AssertionError(_describe_fault(request, f"{what}, such as '200 OK'"))
+
+
+def check_headers(headers: object, request: str) -> None:
+    """Refuse headers that PEP 3333 does not allow."""
+    if not isinstance(headers, list):
+        what = f"answered with headers of type {type(headers).__name__}: pass a list of pairs"
+        raise AssertionError(_describe_fault(request, f"{what}, [('Content-Type', 'text/plain')]"))
+    for header in headers:
+        is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
+        if not is_pair or not all(isinstance(part, str) for part in header):
+            what = f"answered with the header {shorten_repr(header)}: pass a tuple of two strs"
+            raise AssertionError(_describe_fault(request, what))
+        if any(char in part for part in header for char in "\r\n\0"):
+            what = f"answered with the header {shorten_repr(header)}: a header has no line break"
+            raise AssertionError(_describe_fault(request, what))
+
+
+def check_answer(answer: Any, request: str) -> Iterable[bytes]:
+    """Refuse an answer that is not an iterable of bytes."""
+    if isinstance(answer, str) or not hasattr(answer, "__iter__"):
+        what = f"returned {shorten_repr(answer)}: return an iterable of bytes, such as [b'text']"
+        raise AssertionError(_describe_fault(request, what))
+    return answer  # type: ignore[no-any-return]  # it is iterable, and each part is checked
+
+
+def check_body(part: object, request: str) -> None:
+    """Refuse a part of a body that is not bytes."""
+    if not isinstance(part, bytes):
+        what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
+        raise AssertionError(_describe_fault(request, f"{what}: encode it, so that it is bytes"))
+
+
+def caller() -> Source | None:
+    """The nearest line that is neither of this package nor between it and a test or an app."""
+    frame = _caller_frame(sys._getframe(1))  # noqa: SLF001 (what inspect.currentframe is)
+    return None if frame is None else (frame.f_code, frame.f_lineno)
+
+
+def _caller_frame(frame: FrameType | None) -> FrameType | None:
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            if not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+                return frame
+        frame = frame.f_back
+    return None
+
+
+def _warn(app: App, outgoing: Outgoing, status: str) -> None:
+    """Warn of an answer, at the line of the test or the app that caused it."""
+    message = (
+        f"the app answered {status!r} to POST {outgoing.url} for client id "
+        f"{outgoing.client_id!r}{_advise(outgoing)}"
+    )
+    code, line = outgoing.source or caller() or _definition(app)
+    warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
+
+
+def _advise(outgoing: Outgoing) -> str:
+    if outgoing.status == 403 and "csrf" in outgoing.answer.lower():  # noqa: PLR2004 (Forbidden)
+        advice = "exempt the handler from the CSRF check (Django: @csrf_exempt)"
+    elif outgoing.status in (404, 405):
+        advice = "have the app handle it, or set presence=False (@pytest.mark.channel_stub)"
+    else:
+        advice = "mend its handler, or set presence=False (@pytest.mark.channel_stub)"
+    quote = f", which began {shorten_repr(outgoing.answer)}" if outgoing.answer else ""
+    return f"{quote}: {advice}"
+
+
+def _definition(app: App) -> Source:
+    function = inspect.unwrap(app)
+    code = getattr(function, "__code__", None) or getattr(type(app).__call__, "__code__", None)
+    return (_warn.__code__, 1) if code is None else (code, code.co_firstlineno)
+
+
+def _plain_text(body: bytes) -> str:
+    """The beginning of an answer, without the tags of HTML."""
+    text = body.decode("utf-8", "replace")
+    text = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    text = html.unescape(re.sub(r"<[^>]*>", " ", text))
+    return " ".join(text.split())[:_LONGEST_QUOTE]
+
+
+def _describe_fault(request: str, what: str) -> str:
+    return f"the app broke PEP 3333 in its answer to {request}: it {what}"
+
+
+def _environ(
+    path: str, body: bytes, remote_address: str, headers: Iterable[tuple[str, str]]
+) -> dict[str, Any]:
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "CONTENT_LENGTH": str(len(body)),
+        "REMOTE_ADDR": remote_address,
+        "SERVER_NAME": "localhost",
+        "HTTP_HOST": "localhost",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+    }
+    for name, value in headers:
+        key = name.upper().replace("-", "_")
+        environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
+    setup_testing_defaults(environ)
+    return environ

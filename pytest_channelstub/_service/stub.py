@@ -1,66 +1,101 @@
-"""ChannelServiceStub: what a test sees and does of the service, as in the SDK's stub."""
+"""ChannelServiceStub: what an app, a page and a test see and do of the service."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import random
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
+from pytest_channelstub import _tokens, apiproxy_errors
+from pytest_channelstub._record import diagnosis, formatting, matching
+from pytest_channelstub._record.timeline import (
+    MICROSECONDS,
+    Row,
+    Timeline,
+    check_kind,
+    format_source,
+)
 from pytest_channelstub._service import apiproxy
-from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._service import waiting
-from pytest_channelstub._service.delivery import check_app
-from pytest_channelstub._service.service import ChannelService, Hold, plain_client_id
+from pytest_channelstub._service.channel_service_pb import (
+    ChannelServiceError,
+    InvalidChannelClientIdError,
+)
+from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
+from pytest_channelstub._service.delivery import Outbox, Outgoing, caller, check_app
+from pytest_channelstub._service.state import State, live_lists
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from types import TracebackType
+    from typing import Self
 
-    from typing_extensions import Self
-
+    from pytest_channelstub._record.timeline import Event, Kind, Source
+    from pytest_channelstub._service.channel_service_pb import (
+        CreateChannelRequest,
+        CreateChannelResponse,
+        SendMessageRequest,
+    )
     from pytest_channelstub._service.delivery import Request
-    from pytest_channelstub._record.timeline import Event
+    from pytest_channelstub._service.state import Change
 
-# A failure points at the line of the test, not at ours.
-__tracebackhide__ = True
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = formatting.hide_frame
 
 __all__ = ["ChannelServiceStub", "Error", "InvalidTokenError", "TokenTimedOutError"]
 
-_ROOT = logging.getLogger()
-
-RESETS = ("queues", "all", "nothing")
+Reset = Literal["queues", "all", "nothing"]
 """What `ChannelServiceStub.reset` takes."""
 
+_RESETS: tuple[Reset, ...] = ("queues", "all", "nothing")
+_LOGGER = logging.getLogger("pytest_channelstub")
+_TIMER = "channel-disconnect"
+_FORM = ("Content-Type", "application/x-www-form-urlencoded")
+# A wait that nothing notifies, as the system's clock does not, looks again after so long.
+_LOOK_AGAIN = 0.25  # seconds
+# How long the next test waits for handlers of the last one that still run.
+_LEAVE_TIME = 1.0  # seconds
 
-class ChannelServiceStub(ChannelService):
+_Result = TypeVar("_Result")
+_Steps = tuple["Change", _Result]
+
+
+class ChannelServiceStub(apiproxy.APIProxyStub):
     """Answers the Channel API's calls, and lets a test see and do what a page would.
 
     It is complete without pytest: `ChannelServiceStub(time_func=FakeClock().time)`. The
-    newest stub that is alive is in force: `channel.create_channel` and
+    newest stub that is not closed is active: `channel.create_channel` and
     `channel.send_message` reach it.
 
-    Its lock is never held while other code runs: an app's handler, `log` or `time_func`
-    may call the stub again, from any thread.
+    Every call is a step: the timers that are due run, the state changes, and the events
+    are recorded, all of that or nothing. The app is told after that, while no lock is
+    held; its handlers may call the stub again, from any thread.
 
     Example:
         >>> stub = ChannelServiceStub(time_func=FakeClock().time)
 
     Args:
-        log: Called with a format and its arguments at every call.
+        log: Called with a format and its arguments at every call. By default the logger
+            `pytest_channelstub` takes them, at level DEBUG.
         service_name: The service whose calls it takes.
         time_func: Gives the time in seconds since the epoch. A `FakeClock`'s `time`
-            brings that clock, whose moves fire the stub's timeouts. Otherwise it is asked
+            brings that clock, whose moves run the stub's timers. Otherwise it is asked
             at each call; by default it is what `time.time` is at that moment.
         request_data: As the SDK's stubs take it. Where it brings a dispatcher of its own,
             timers and requests go there.
 
     Attributes:
         clock: The stub's `FakeClock`.
-        timeline: What happened, in order.
-        seed: Of the stub's generator, which is made when it is first needed.
-        closing: Called, the last first, when the stub is closed.
+        timeline: What happened in this test, in order.
     """
+
+    THREADSAFE = True
+    CHANNEL_TIMEOUT_SECONDS = 2
+    XMPP_PUBLIC_IP = "0.1.0.10"
+    CHANNEL_TOKEN_DEFAULT_DURATION = 120
+    CHANNEL_TOKEN_IDENTIFIER = "channel"  # noqa: S105 (the service's name, no secret)
 
     def __init__(
         self,
@@ -69,13 +104,34 @@ class ChannelServiceStub(ChannelService):
         time_func: Callable[[], float] | None = None,
         request_data: Any = None,
     ) -> None:
-        super().__init__(log, service_name, time_func, request_data)
-        self.closing: list[Callable[[], object]] = []
-        apiproxy.enter_force(self)
+        super().__init__(service_name, request_data=request_data)
+        # logging.debug itself would give a root logger without handlers one.
+        self._log = _LOGGER.debug if log is logging.debug else log
+        owner = getattr(time_func, "__self__", None)
+        self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
+        self._lock = self.clock._lock
+        self._changed = self.clock._changed
+        start = self.clock.start if self.clock._is_own else None
+        self.timeline = Timeline(start, self._lock)
+        self._outbox = Outbox(self._changed)
+        timeout = self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
+        self._state = State(self.timeline, self._outbox, timeout)
+        # Of the clients alone: a state that knows its stub would keep it from being freed.
+        self.timeline._live_lists = partial(live_lists, self._state.clients)
+        # Calls of a request_data's own dispatcher, made when the lock is released.
+        self._handed_over: deque[Callable[[], object]] = deque()
+        self._presence = True
+        self._is_closed = False
+        self._closing: list[Callable[[], object]] = []
+        self._origin = caller()
+        self.seed = self._seed_from_origin()
+        self.clock._attach(self)
+        apiproxy.registry.activate(self)
 
     def __repr__(self) -> str:
-        told = f"{len(self._connections.queues)} connected, {len(self.timeline)} events"
-        return f"<ChannelServiceStub {told}, {self.clock!r}>"
+        count = len(self._state.connected())
+        events = formatting.plural(len(self.timeline), "event")
+        return f"<ChannelServiceStub {count} connected, {events}, {self.clock!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -91,103 +147,264 @@ class ChannelServiceStub(ChannelService):
     @property
     def app(self) -> Callable[..., Any] | None:
         """The app's WSGI callable, told when a client connects or disconnects; or None."""
-        return self._own.app
+        return self._outbox.app
 
     @app.setter
     def app(self, app: Callable[..., Any] | None) -> None:
         check_app(app)
-        self._own.app = app
+        self._outbox.app = app
+
+    @property
+    def seed(self) -> int | str:
+        """The seed of tokens' random parts and of `SetError`'s chances.
+
+        By default it is the line where the stub was built, so that every run is the same.
+        """
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int | str) -> None:
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 (no secret)
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The requests made to the app so far, in order."""
-        return self._own.requests
+        """The requests made to the app in this test, in order."""
+        return tuple(
+            row.answer.request()
+            for row in self.timeline._rows.copy()
+            if row.kind == "request" and isinstance(row.answer, Outgoing)
+        )
+
+    # The calls.
+
+    def _Dynamic_CreateChannel(
+        self, request: CreateChannelRequest, response: CreateChannelResponse
+    ) -> None:
+        client_id = request.application_key()
+        if not client_id:
+            self._refuse_call("CreateChannel", request, "the client id is empty")
+        if not _is_utf8(client_id):
+            what = f"the client id holds a lone surrogate: {formatting.shorten_repr(client_id)}"
+            self._refuse_call("CreateChannel", request, what)
+        minutes = (
+            request.duration_minutes()
+            if request.has_duration_minutes()
+            else self.CHANNEL_TOKEN_DEFAULT_DURATION
+        )
+        token = self._step(self._plan_create, client_id, minutes, caller())
+        self._log(
+            "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
+        )
+        response.set_token(token)
+
+    def _plan_create(
+        self, now: int, client_id: str, minutes: int, source: Source | None
+    ) -> _Steps[str]:
+        # int() rounds towards zero, as the SDK's stub does.
+        expires = int((now + minutes * 60 * MICROSECONDS) / MICROSECONDS) + 1
+        random_part = self._random.getrandbits(32)
+        token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, random_part, expires, client_id)
+        row = Row(now, "create", client_id, token, outcome=expires, source=source)
+        return [self._state.record(row)], token
+
+    def _Dynamic_SendChannelMessage(self, request: SendMessageRequest, response: object) -> None:
+        message, address = request.message(), request.application_key()
+        if not message:
+            self._refuse_call(
+                "SendChannelMessage",
+                request,
+                "the message is empty",
+                ChannelServiceError.BAD_MESSAGE,
+            )
+        is_sent = self._step(self._plan_send, address, message, caller())
+        done = "Sending message to" if is_sent else "SKIPPING message, not connected:"
+        self._log("%s client id %s: %r", done, address, message)
+
+    def _plan_send(
+        self, now: int, address: str, message: str, source: Source | None
+    ) -> _Steps[bool]:
+        token = self._read_token(address)
+        client_id, used, note = address, None, ""
+        if token is not None:
+            used = address
+            if _is_expired(token, now):  # then it is taken for a client id, as by the SDK's stub
+                note = "expired token"
+            else:
+                client_id = token.client_id
+        queue = self._state.queue(client_id)
+        kind: Kind = "drop" if queue is None else "send"
+        change = [self._state.record(Row(now, kind, client_id, used, message, note, source))]
+        if queue is not None:
+            change.append(partial(queue.append, message))
+        return change, queue is not None
+
+    def CheckRequest(self, service: str, call: str, request: Any) -> None:
+        """Refuse a call that no service would take, and record that.
+
+        Raises:
+            AssertionError: The service is another one, or a required field is missing.
+            RequestTooLargeError: The request is over the limit.
+        """
+        try:
+            super().CheckRequest(service, call, request)
+        except (AssertionError, apiproxy_errors.Error) as error:
+            self._record_refusal(
+                _field(request, "application_key"), _field(request, "message"), error
+            )
+            raise
+
+    def _refuse_call(
+        self,
+        call: str,
+        request: Any,
+        detail: str,
+        code: int = ChannelServiceError.INVALID_CHANNEL_KEY,
+    ) -> NoReturn:
+        error = apiproxy_errors.ApplicationError(code, detail)
+        self._record_refusal(_field(request, "application_key"), _field(request, "message"), error)
+        raise error
+
+    def _record_refusal(self, client_id: object, message: object, error: Exception) -> None:
+        """Record that a call was turned down for its arguments."""
+        row = Row(
+            0,
+            "refuse",
+            _text_or_none(client_id),
+            message=_text_or_none(message),
+            outcome=formatting.format_exception(error),
+            source=caller(),
+        )
+        self._step(self._plan_row, row)
+
+    def _record_set_error(self, call: str, request: Any, error: Any, origin: str) -> None:
+        outcome = f"{call}: {type(error).__name__} ({origin})"
+        client_id, sent = _field(request, "application_key"), _field(request, "message")
+        row = Row(0, "error", client_id, message=sent, outcome=outcome, source=caller())
+        self._step(self._plan_row, row)
+
+    def _plan_row(self, now: int, row: Row) -> _Steps[None]:
+        return [self._state.record(row._replace(at=now))], None
 
     # The methods of the SDK's reference page.
 
-    def client_id_from_token(self, token: str) -> str | None:
+    def client_id_from_token(self, token: str | bytes) -> str | None:
         """The client id of a valid token; None for anything else."""
         client_id = self._client_id(token, self._touch())
         self._log("Token %s is of client id %s", token, client_id)
         return client_id
 
-    def validate_token_and_extract_client_id(self, token: str) -> str:
+    def validate_token_and_extract_client_id(self, token: str | bytes) -> str:
         """The client id of a valid token.
 
         Raises:
             InvalidTokenError: It is not a token.
-            TokenTimedOutError: Its time is over.
+            TokenTimedOutError: It is expired.
         """
-        now = self._time()
-        if now >= self._agenda.next_due:
-            now = self._touch()
-        read = tokens.remembered[token] if type(token) is str else tokens.read(token)
-        if not (read and read.expires > now and read.identifier == self.CHANNEL_TOKEN_IDENTIFIER):
-            raise self._refusal(token, now)
-        if _ROOT.level <= self._heard_at:
-            self._log("Token %s is valid for client id %s", token, read.client_id)
-        return read.client_id
+        now = self._touch()
+        client_id = self._client_id(token, now)
+        if client_id is None:
+            raise self._token_error(token, now)
+        self._log("Token %s is valid for client id %s", token, client_id)
+        return client_id
 
-    def get_channel_messages(self, token: str) -> list[str] | None:
+    def get_channel_messages(self, token: str | bytes) -> list[str] | None:
         """The pending messages: a live list, in which later messages and pops show.
 
         Returns:
             The list; None where the client is not connected, or the token not valid.
         """
-        client_id = self._client_id(token, self._touch())
         self._log("Received request for messages for channel %s", token)
-        return None if client_id is None else self._connections.live(client_id)
+        if self._is_closed:
+            return None
+        return self._step(self._plan_live_list, token)
 
-    def has_channel_messages(self, token: str) -> bool:
+    def _plan_live_list(self, now: int, token: str | bytes) -> _Steps[list[str] | None]:
+        client_id = self._client_id(token, now)
+        client = None if client_id is None else self._state.clients.get(client_id)
+        if client is None or client.queue is None:
+            return [], None
+        if isinstance(client.queue, list):
+            return [], client.queue
+        live = list(client.queue)
+        return [partial(setattr, client, "queue", live)], live
+
+    def has_channel_messages(self, token: str | bytes) -> bool:
         """Whether a message is pending; False where the token is not valid."""
         client_id = self._client_id(token, self._touch())
-        has_messages = client_id is not None and self._connections.waiting(client_id) > 0
+        has_messages = client_id is not None and bool(self._state.queue(client_id))
         self._log("Checking for messages on channel %s: %s", token, has_messages)
         return has_messages
 
-    def pop_first_message(self, token: str) -> str | None:
+    def pop_first_message(self, token: str | bytes) -> str | None:
         """Take the first pending message; unlike a poll, it keeps no connection alive.
 
         Returns:
             The message; None where there is none, or the token is not valid.
         """
-        now = self._touch()
-        client_id = self._client_id(token, now)
-        message = None if client_id is None else self._connections.pop(now, client_id, token, "pop")
-        if _ROOT.level <= self._heard_at:
-            self._log("Popping first message of channel %s: %r", token, message)
+        message = self._step(self._plan_pop_first, token, caller())
+        self._log("Popping first message of channel %s: %r", token, message)
         return message
 
-    def clear_channel_messages(self, token: str) -> None:
-        """Drop the pending messages; the client stays connected.
+    def _plan_pop_first(
+        self, now: int, token: str | bytes, source: Source | None
+    ) -> _Steps[str | None]:
+        client_id = self._client_id(token, now)
+        if client_id is None:
+            return [], None
+        return self._plan_pop(now, client_id, _text_or_none(token), "pop", source)
+
+    def clear_channel_messages(self, token: str | bytes) -> None:
+        """Empty the queue; the client stays connected, and what was pending is lost.
 
         A list that `get_channel_messages` returned earlier is left as it was.
         """
-        now = self._touch()
-        client_id = self._client_id(token, now)
-        lost = 0 if client_id is None else self._connections.clear(now, client_id, token)
+        lost = self._step(self._plan_clear, token, caller())
         self._log("Clearing messages on channel %s: %d", token, lost)
 
-    def add_connect_event(self, client_id: str) -> None:
-        """Tell the app that a client has connected; connects nobody."""
-        client_id = plain_client_id(client_id)
-        self._touch()
-        self._post("connected", client_id)
+    def _plan_clear(self, now: int, token: str | bytes, source: Source | None) -> _Steps[int]:
+        client_id = self._client_id(token, now)
+        queue = None if client_id is None else self._state.queue(client_id)
+        if client_id is None or queue is None:
+            return [], 0
+        lost = len(queue)
+        row = Row(now, "clear", client_id, _text_or_none(token), outcome=lost, source=source)
+        return self._state.clear(client_id, row), lost
 
-    def disconnect_channel_event(self, client_id: str) -> None:
+    def add_connect_event(self, client_id: str | bytes) -> None:
+        """Tell the app that a client has connected; connects nobody."""
+        self._step(self._plan_connect_event, _check_client_id(client_id), caller())
+
+    def _plan_connect_event(self, now: int, client_id: str, source: Source | None) -> _Steps[None]:
+        outgoing, change = self._outgoing("connected", client_id, now, source)
+        if outgoing is not None:
+            row = Row(
+                now, "request", client_id, message=outgoing.url, answer=outgoing, source=source
+            )
+            change = [*change, self._state.record(row), *self._outbox.put(outgoing)]
+        return change, None
+
+    def disconnect_channel_event(self, client_id: str | bytes) -> None:
         """Disconnect a client, and tell the app, also of a client that was never there.
 
-        A timeout that was pending for it is cancelled. In the SDK it would still fire,
-        and throw out a client that has connected again.
+        A timeout that was pending for it is cancelled. In the SDK it would still run,
+        and disconnect a client that has connected again.
         """
-        self._leave(client_id, "disconnect")
+        self._end(_check_client_id(client_id), "disconnect")
 
-    def add_disconnect_event(self, client_id: str) -> None:
+    def add_disconnect_event(self, client_id: str | bytes) -> None:
         """Have a client disconnected two seconds from now."""
-        self._schedule(plain_client_id(client_id), self._touch())
+        client_id = _check_client_id(client_id)
+        self._step(self._plan_timer, client_id)
         self._log("Channel of client id %s is disconnected when it stays idle", client_id)
 
-    def connect_channel(self, token: str) -> None:
+    def _plan_timer(self, now: int, client_id: str) -> _Steps[None]:
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is None:
+            return self._state.add_timer(now, client_id), None
+        return [self._hand_over_timer(dispatcher, now, client_id)], None
+
+    def connect_channel(self, token: str | bytes) -> None:
         """Connect a client, or refresh its connection.
 
         The app is told of a new connection when the queue is there already; for the
@@ -195,21 +412,15 @@ class ChannelServiceStub(ChannelService):
 
         Raises:
             InvalidTokenError: It is not a token.
-            TokenTimedOutError: Its time is over.
+            TokenTimedOutError: It is expired.
             Exception: What the app's handler raises; the client is connected then.
         """
-        now = self._touch()
-        client_id = self._client_id(token, now)
-        if client_id is None:
-            self._reject(token, now)
-        self._log("Connecting channel %s of client id %s", token, client_id)
-        if self._enter(client_id, token, now):
-            self.timeline.record((now, "refresh", client_id, token, None, ""))
-        earlier = self._time()
-        if earlier < now:
-            self._refresh(client_id, earlier)
+        result = self._step(self._plan_connect, token, "refresh", caller())
+        if isinstance(result, Error):
+            raise result
+        self._log("Connecting channel %s of client id %s", token, result)
 
-    def connect_and_pop_first_message(self, token: str) -> str | None:
+    def connect_and_pop_first_message(self, token: str | bytes) -> str | None:
         """Poll, as a page does: connect or refresh, then take the first message.
 
         Returns:
@@ -217,10 +428,10 @@ class ChannelServiceStub(ChannelService):
 
         Raises:
             InvalidTokenError: It is not a token.
-            TokenTimedOutError: Its time is over.
+            TokenTimedOutError: It is expired.
             Exception: What the app's handler raises; the client is connected then.
         """
-        return self.read_message(token, "poll")
+        return self._poll(token, "poll")
 
     # What the SDK's stub never had.
 
@@ -228,96 +439,112 @@ class ChannelServiceStub(ChannelService):
     def connected_client_ids(self) -> tuple[str, ...]:
         """The clients that are connected now, in the order in which they connected."""
         self._touch()
-        return self._connections.client_ids()
+        with self._lock:
+            return tuple(self._state.connected())
 
-    def is_connected(self, client_id: str) -> bool:
+    def is_connected(self, client_id: str | bytes) -> bool:
         """Whether a client, named by its client id or a token of it, is connected now."""
         self._touch()
-        return self._named(client_id) in self._connections.queues
+        return self._state.queue(self._resolve_client_id(client_id)) is not None
 
-    def pending(self, client_id: str) -> tuple[str, ...] | None:
-        """The messages that wait for a client, as they are now; None if not connected.
+    def pending(self, client_id: str | bytes) -> tuple[str, ...] | None:
+        """The messages that are pending for a client now; None if it is not connected.
 
         Args:
             client_id: The client id, or a token of it.
         """
         self._touch()
-        return self._connections.pending(self._named(client_id))
+        with self._lock:
+            queue = self._state.queue(self._resolve_client_id(client_id))
+            return None if queue is None else tuple(queue)
 
-    def disconnect(self, client_id: str, kind: str = "close") -> None:
+    def disconnect(
+        self, client_id: str | bytes, kind: Literal["close", "disconnect"] = "close"
+    ) -> None:
         """Disconnect a client and tell the app.
 
         Args:
             client_id: The client id, or a token of it.
-            kind: What the timeline calls it: `close` for a page that says goodbye,
-                `disconnect` for a disconnect by hand.
-        """
-        self._leave(self._named(plain_client_id(client_id)), kind)
+            kind: What the timeline calls it: `close` for a page that closes, `disconnect`
+                for a disconnect by hand.
 
-    def read_message(self, token: str, reader: str = "client") -> str | None:
-        """Poll as `connect_and_pop_first_message` does.
-
-        Args:
-            token: The token.
-            reader: Who the timeline says has read the message.
+        Raises:
+            TypeError: `client_id` is not text.
+            ValueError: There is no such kind.
         """
-        now = self._time()
-        if now >= self._agenda.next_due:
-            now = self._touch()
-        client_id = self._client_id(token, now)
-        if client_id is None:
-            self._reject(token, now)
-        if client_id in self._connections.queues:
-            self._refresh(client_id, now)
-        else:
-            self._enter(client_id, token, now)
-        # The app's handler may have let time pass, and another thread may have gone back.
-        began, now = now, self._time()
-        if now < began:
-            self._refresh(client_id, now)
-        message = self._connections.pop(now, client_id, token, reader)
-        if _ROOT.level <= self._heard_at:
-            self._log("Polling channel %s of client id %s: %r", token, client_id, message)
-        return message
+        if kind not in ("close", "disconnect"):
+            message = f"kind is {formatting.shorten_repr(kind)}: pass 'close' or 'disconnect'"
+            raise ValueError(message)
+        self._end(self._resolve_client_id(_check_client_id(client_id)), kind)
 
     def wait_for(
-        self, kind: str, client_id: str | None = None, timeout: float = 5.0, *, count: int = 1
+        self,
+        kind: Kind,
+        client_id: str | bytes | None = None,
+        timeout: float = 5.0,
+        *,
+        count: int = 1,
+        message: object = matching.ANY,
     ) -> Event:
         """Wait, in real time, until the timeline holds an event; an earlier one counts too.
+
+        An event counts when the app has answered the request that follows from it.
 
         Example:
             >>> stub.wait_for("connect", "alice")
 
         Args:
             kind: One of the timeline's kinds, such as `connect`, `read` or `close`.
-            client_id: Whose event; None for anybody's.
+            client_id: Whose event, by client id or token; None for anybody's.
             timeout: How long at most, in real seconds.
             count: How many such events there have to be.
+            message: What the event's message has to be, as `assert_sent` takes it.
 
         Returns:
             The event; with `count`, the one that made the number full.
 
         Raises:
-            AssertionError: It did not happen in time; the text shows the timeline.
+            AssertionError: It did not happen in time; the text says what did.
             ValueError: There is no such kind of event, or `count` is below 1.
         """
-        __tracebackhide__ = True
-        return waiting.wait_for(self, kind, client_id, timeout, count=count)
+        check_kind(kind)
+        if count < 1:
+            text = f"count is {count}: pass how many such events to wait for, at least 1"
+            raise ValueError(text)
+        name = None if client_id is None else _text_or_none(client_id)
+        until = real_monotonic() + timeout
+        while True:
+            with self._lock:
+                found = self._find_events(kind, name, message)
+                left = until - real_monotonic()
+                if len(found) < count and left > 0 and not self._is_closed:
+                    self._changed.wait(min(left, _LOOK_AGAIN))
+                    found = self._find_events(kind, name, message)
+            if len(found) >= count:
+                return found[count - 1]
+            if left <= 0 or self._is_closed:
+                raise AssertionError(
+                    diagnosis.explain_wait(self.timeline, kind, name, timeout, count, message)
+                )
+            self._touch()
 
-    def hold(self, client_id: str, token: str) -> AbstractContextManager[None]:
-        """Keep a client connected, as a page that polls all the time does.
+    def _find_events(self, kind: Kind, client_id: str | None, message: object) -> list[Event]:
+        """The events that count: what follows from them has been answered by the app."""
+        timeline = self.timeline
+        rows = [
+            index
+            for index, row in enumerate(timeline._rows)
+            if row.kind == kind and (row.answer is None or row.answer.is_answered)
+        ]
+        wanted = None if client_id is None else {client_id, self._resolve_client_id(client_id)}
+        return [
+            event
+            for event in map(timeline.__getitem__, rows)
+            if (wanted is None or event.client_id in wanted)
+            and (message is matching.ANY or matching.matches(message, event.message or ""))
+        ]
 
-        While it is held, and its token valid, the client does not time out. The two
-        seconds run from the end of the hold, or from the end of the token.
-
-        Example:
-            >>> with stub.hold("alice", token):
-            ...     stub.clock.advance(minutes=5)
-        """
-        read = tokens.read(token)
-        return Hold(self, client_id, 0 if read is None else read.expires)
-
-    def reset(self, what: str = "queues") -> None:
+    def reset(self, what: Reset = "queues") -> None:
         """Start over, in part or whole; the app is not told.
 
         Args:
@@ -328,37 +555,534 @@ class ChannelServiceStub(ChannelService):
         Raises:
             ValueError: `what` is none of these.
         """
-        if what not in RESETS:
-            message = f"reset takes 'queues', 'all' or 'nothing', and got {what!r}"
-            raise ValueError(message)
+        self._check_reset(what)
         if what == "queues":
-            self._connections.clear_all(self._touch())
+            self._step(self._plan_reset, caller())
         elif what == "all":
             self._renew()
 
-    def close(self) -> None:
-        """End the stub: it is in force no longer, and its timers are cancelled.
+    def _plan_reset(self, now: int, source: Source | None) -> _Steps[None]:
+        connected = self._state.connected()
+        if not connected:
+            return [], None
+        lost = sum(len(self._state.queue(client_id) or ()) for client_id in connected)
+        row = Row(now, "reset", outcome=f"queues, {lost} lost", source=source)
+        return [*self._state.clear_all(), self._state.record(row)], None
 
-        What it has recorded can still be read. Closing it again does nothing.
+    def close(self) -> None:
+        """End the stub: it is not active any more, and nobody is connected.
+
+        What it has recorded can still be read. A call that would change it is a
+        RuntimeError. Closing it again does nothing.
         """
-        apiproxy.leave_force(self)
-        self._own.cancel_all()
+        apiproxy.registry.deactivate(self)
+        with self._lock:
+            self._is_closed = True
+            self._commit(lambda: self._state.forget_clients())
+            self._outbox.forget()
+            self._changed.notify_all()
         try:
-            while self.closing:
-                self.closing.pop()()
+            while self._closing:
+                self._closing.pop()()
         finally:
-            if self.closing:  # one has raised: the others are called all the same
+            if self._closing:  # one has raised: the others are called all the same
                 self.close()
-            self.timeline.wake()
+
+    # Steps.
+
+    def _step(self, plan: Callable[..., _Steps[_Result]], *args: object) -> _Result:
+        """Run the timers that are due, then make one change; then deliver to the app.
+
+        Args:
+            plan: Called with the time in microseconds since the epoch, and `args`; gives
+                the change and the result. It is called again where a finalizer or a
+                signal handler has changed the state meanwhile.
+        """
+        reading = self._read_clock()
+        with self._lock:
+            self._check_open()
+            now = self._settle_time(reading)
+            while True:
+                version = self._state.version
+                change, result = plan(now, *args)
+                if self._state.commit(version, change):
+                    break
+                now = self._settle_time(reading)
+            if change:
+                self._changed.notify_all()
+        self._deliver()
+        return result
+
+    def _touch(self) -> int:
+        """Run the timers that are due; the time, in microseconds since the epoch."""
+        reading = self._read_clock()
+        if self._is_closed:
+            return self.clock._now if reading is None else reading[1]
+        with self._lock:
+            now = self._settle_time(reading)
+        if self._outbox._waiting or self._handed_over:
+            self._deliver()
+        return now
+
+    def _read_clock(self) -> tuple[int, int] | None:
+        """The time of a clock that is not the stub's own, read while no lock is held."""
+        if self.clock._is_own:
+            return None
+        return self._state.version, self.clock._read()
+
+    def _settle_time(self, reading: tuple[int, int] | None) -> int:
+        """The time of this step, once the timers that were due by then have run."""
+        state = self._state
+        if reading is None:
+            now = self.clock._now
+        else:
+            version, now = reading
+            if now < state.now:
+                if version != state.version:  # another thread's step has come in between
+                    now = state.now
+                else:
+                    self._commit(lambda: state.go_back(now))
+        state.now = now
+        while state.is_due(now):
+            self._time_out(now)
+        return now
+
+    def _time_out(self, now: int) -> str | None:
+        """Disconnect the client whose timer is the first that is due."""
+        timed_out: str | None = None
+
+        def plan() -> Change:
+            nonlocal timed_out
+            timer = self._state.first_timer()
+            timed_out = None
+            if timer is None or timer.due is None or timer.due > now:
+                return []
+            timed_out, due = timer.client_id, timer.due
+            outgoing, change = self._outgoing("disconnected", timed_out, due, None)
+            note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
+            ended = self._state.end("timeout", due, timed_out, None, outgoing, note, timer)
+            return [*ended, *change]
+
+        self._commit(plan)
+        if timed_out is not None:
+            self._log("Channel of client id %s has timed out", timed_out)
+        return timed_out
+
+    def _commit(self, plan: Callable[[], Change]) -> None:
+        while True:
+            version = self._state.version
+            change = plan()
+            if self._state.commit(version, change):
+                break
+        if change:
+            self._changed.notify_all()
+
+    def _deliver(self) -> None:
+        while self._handed_over:
+            self._handed_over.popleft()()
+        self._outbox.deliver()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(
+                "this stub is closed: its record can be read, and nothing can be changed. Build "
+                "another with make_channel_stub()"
+            )
+
+    # As the clock sees it.
+
+    def _next_due(self) -> int | None:
+        return self._state.next_due()
+
+    def _run_timer(self, now: int) -> str | None:
+        with self._lock:
+            client_id = self._time_out(now)
+        self._deliver()
+        return client_id
+
+    def _went_back(self, now: int) -> None:
+        with self._lock:
+            self._commit(lambda: self._state.go_back(now))
+
+    # Clients.
+
+    def _plan_connect(
+        self, now: int, token: str | bytes, kind: Kind | None, source: Source | None
+    ) -> _Steps[str | Error]:
+        """Connect or refresh; gives the client id, or the error of a token that is not valid.
+
+        Args:
+            now: Microseconds since the epoch.
+            token: As it came.
+            kind: What a refresh is recorded as; None for not at all.
+            source: The line that caused it.
+        """
+        client_id, text = self._client_id(token, now), _text_or_none(token)
+        if client_id is None:
+            return self._plan_reject(now, token, source)
+        dispatcher = self._foreign_dispatcher()
+        if self._state.queue(client_id) is not None:
+            change = self._plan_refresh(dispatcher, now, client_id)
+            if kind is not None:
+                change.append(self._state.record(Row(now, kind, client_id, text, source=source)))
+            return change, client_id
+        outgoing, handed = self._outgoing("connected", client_id, now, source)
+        is_timed = dispatcher is None
+        change = self._state.connect(
+            now, client_id, text or "", source, outgoing, is_timed=is_timed
+        )
+        if dispatcher is not None:
+            change.append(self._hand_over_timer(dispatcher, now, client_id))
+        return [*change, *handed], client_id
+
+    def _plan_refresh(self, dispatcher: Any, now: int, client_id: str) -> Change:
+        if dispatcher is None:
+            return self._state.refresh(now, client_id)
+        due = self._state.deadline(now, client_id) / MICROSECONDS
+        return [
+            partial(
+                self._handed_over.append,
+                partial(dispatcher.update_event, due, _TIMER, client_id),
+            )
+        ]
+
+    def _plan_reject(self, now: int, token: object, source: Source | None) -> _Steps[Error]:
+        """Record that somebody connects with a token that is not valid."""
+        read = self._read_token(token)
+        text = _text_or_none(token)
+        if text is None:
+            text = formatting.shorten_repr(token)
+        row = Row(
+            now,
+            "reject",
+            None if read is None else read.client_id,
+            text,
+            outcome="invalid" if read is None else "expired",
+            source=source,
+        )
+        return [self._state.record(row)], self._token_error(token, now)
+
+    def _poll(self, token: str | bytes, reader: str, source: Source | None = None) -> str | None:
+        """Poll as `connect_and_pop_first_message` does.
+
+        Args:
+            token: The token.
+            reader: What the timeline says has read the message.
+            source: The line that polls; the caller's by default.
+        """
+        source = source or caller()
+        client_id = self._step(self._plan_connect, token, None, source)
+        if isinstance(client_id, Error):
+            raise client_id
+        # The app has been told of a new connection by now: its greeting is read at once.
+        message = self._step(self._plan_read, client_id, _text_or_none(token), reader, source)
+        self._log("Polling channel %s of client id %s: %r", token, client_id, message)
+        return message
+
+    def _plan_read(
+        self, now: int, client_id: str, token: str, reader: str, source: Source | None
+    ) -> _Steps[str | None]:
+        return self._plan_pop(now, client_id, token, reader, source)
+
+    def _plan_pop(
+        self, now: int, client_id: str, token: str | None, reader: str, source: Source | None
+    ) -> _Steps[str | None]:
+        queue = self._state.queue(client_id)
+        if queue:
+            message = queue[0]
+            row = Row(now, "read", client_id, token, message, reader, source)
+            take = partial(queue.__delitem__, 0)
+            return [take, self._state.record(row)], message
+        if reader == "pop":
+            return [], None
+        return [self._state.record(Row(now, "poll", client_id, token, source=source))], None
+
+    def _end(self, client_id: str, kind: Kind, *, only_connected: bool = False) -> None:
+        self._log("Removing channel of client id %s", client_id)
+        self._step(self._plan_end, client_id, kind, only_connected, caller())
+
+    def _plan_end(
+        self,
+        now: int,
+        client_id: str,
+        kind: Kind,
+        only_connected: bool,
+        source: Source | None,
+    ) -> _Steps[None]:
+        if only_connected and self._state.queue(client_id) is None:
+            return [], None
+        outgoing, handed = self._outgoing("disconnected", client_id, now, source)
+        ended = self._state.end(kind, now, client_id, source, outgoing)
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is not None:
+            cancel = partial(dispatcher.cancel_events, client_id)
+            handed = [partial(self._handed_over.append, cancel), *handed]
+        return [*ended, *handed], None
+
+    def _keep_alive(self, token: str | bytes, client_id: str | None = None) -> Lease:
+        """Keep a client connected, as a page that polls all the time does.
+
+        While the lease lasts, and its token is valid, the client does not time out. The
+        two seconds run from the end of the lease, or from the end of the token.
+        """
+        read = _tokens.read(token)
+        expires = 0 if read is None else read.expires * MICROSECONDS
+        name = client_id or ("" if read is None else read.client_id)
+        lease = Lease(self, name)
+        self._step(self._plan_begin_lease, name, lease, expires)
+        return lease
+
+    def _plan_begin_lease(
+        self, now: int, client_id: str, lease: Lease, expires: int
+    ) -> _Steps[None]:
+        change = self._state.begin_lease(now, client_id, lease.holder, expires)
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is not None:
+            change += self._plan_refresh(dispatcher, max(now, expires), client_id)
+        return change, None
+
+    def _end_lease(self, lease: Lease) -> None:
+        if not self._is_closed:
+            self._step(self._plan_end_lease, lease)
+
+    def _plan_end_lease(self, now: int, lease: Lease) -> _Steps[None]:
+        return self._state.end_lease(now, lease.client_id, lease.holder), None
+
+    # Tokens and client ids.
+
+    def _read_token(self, token: object) -> _tokens.Token | None:
+        """A token of this service, expired or not."""
+        read = _tokens.read(token)
+        if read is None or read.identifier != self.CHANNEL_TOKEN_IDENTIFIER:
+            return None
+        # To the SDK's stub a second before 1970 is malformed; a clock may stand there all the same.
+        return None if read.expires < 0 <= self._state.now else read
+
+    def _client_id(self, token: object, now: int) -> str | None:
+        """The client id of a valid token; None for anything else."""
+        read = _tokens.read(token)
+        if read is None or read.expires * MICROSECONDS <= now:
+            return None
+        return read.client_id if read.identifier == self.CHANNEL_TOKEN_IDENTIFIER else None
+
+    def _resolve_client_id(self, address: str | bytes) -> str:
+        """The client id that a test means by a client id, or by a token of it."""
+        text = _text_or_none(address)
+        if text is None:
+            return ""
+        if self._state.queue(text) is not None:
+            return text
+        read = _tokens.read(text)
+        return text if read is None else read.client_id
+
+    def _token_error(self, token: object, now: int) -> Error:
+        """The error for an invalid or expired token."""
+        read = self._read_token(token)
+        if read is None:
+            reason = " (bytes that are not UTF-8)" if _is_bad_bytes(token) else ""
+            message = (
+                f"{formatting.shorten_repr(token)}{reason} is not a channel token: "
+                "pass what create_channel returned"
+            )
+            return InvalidTokenError(message)
+        ago = formatting.format_duration(now / MICROSECONDS - read.expires)
+        at = formatting.format_offset(read.expires, self.timeline.start)
+        message = (
+            f"the token of client id {read.client_id!r} expired {ago} ago, at {at}: "
+            "make another with create_channel"
+        )
+        return TokenTimedOutError(message)
+
+    # Requests to the app.
+
+    def _outgoing(
+        self, event: str, client_id: str, now: int, source: Source | None
+    ) -> tuple[Outgoing | None, Change]:
+        """The request that tells the app; for another dispatcher, what hands it over."""
+        if not self._presence:
+            return None, []
+        self._log("Telling the app that client id %s is %s", client_id, event)
+        path = f"/_ah/channel/{event}/"
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is None:
+            return Outgoing(client_id, path, now, self.XMPP_PUBLIC_IP, source=source), []
+        post = partial(
+            dispatcher.add_async_request,
+            "POST", path, [_FORM], f"from={client_id}", self.XMPP_PUBLIC_IP,
+        )  # fmt: skip
+        return None, [partial(self._handed_over.append, post)]
+
+    def _foreign_dispatcher(self) -> Any:
+        """The dispatcher that request_data brings; None for our own."""
+        data = self.request_data
+        if data is None or apiproxy.registry.sdk.is_silent_request_data(data):
+            return None
+        return data.get_dispatcher()
+
+    def _hand_over_timer(self, dispatcher: Any, now: int, client_id: str) -> Callable[[], object]:
+        due = self._state.deadline(now, client_id) / MICROSECONDS
+        run = partial(self._run_foreign_timer, client_id, due)
+        add = partial(dispatcher.add_event, run, due, _TIMER, client_id)
+        return partial(self._handed_over.append, add)
+
+    def _run_foreign_timer(self, client_id: str, due: float) -> None:
+        note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
+
+        def plan(_: int) -> _Steps[None]:
+            at = round(due * MICROSECONDS)
+            outgoing, handed = self._outgoing("disconnected", client_id, at, None)
+            return [*self._state.end("timeout", at, client_id, None, outgoing, note), *handed], None
+
+        self._step(plan)
+
+    # Between tests.
+
+    @property
+    def _epoch(self) -> int:
+        """Counts the tests; what an earlier one's pages say changes nothing."""
+        return self._state.epoch
+
+    def _begin_epoch(self, what: Reset) -> None:
+        """Begin a test: reset, with an empty timeline; with `nothing` the story goes on."""
+        self._check_reset(what)
+        if what == "nothing" or self._is_closed:
+            return
+        self._touch()
+        self._wait_until_idle(_LEAVE_TIME)
+        if what == "all":
+            self._renew()
+            return
+        with self._lock:
+            state, timeline = self._state, self.timeline
+            self._commit(
+                lambda: [
+                    *state.clear_all(),
+                    *self._plan_epoch(
+                        {name: at / MICROSECONDS for name, at in state.carried().items()}
+                    ),
+                ]
+            )
+            timeline._acknowledged.clear()
 
     def _renew(self) -> None:
-        # The clock first: a call of another thread that began before then finds, when it
-        # has connected its client, that the time has gone back.
-        self.clock.reset()
-        self._own.cancel_all()
-        self._own.forget_requests()
-        self._connections.forget()
-        self._errors.clear()
-        self.__dict__.pop("random", None)
-        self.timeline.clear()
-        self.timeline.wake()
+        self._check_open()
+        with self._lock:
+            self.clock._reset()
+            self._commit(lambda: [*self._state.forget_clients(), *self._plan_epoch({})])
+            self._outbox.forget()
+            self._state.now = 0 if self.clock._is_own else self.clock._start
+            self._errors.clear()
+            self.seed = self._seed
+            self.timeline._acknowledged.clear()
+
+    def _plan_epoch(self, carried: dict[str, float]) -> Change:
+        return [
+            self.timeline._rows.clear,
+            partial(setattr, self.timeline, "_carried", carried),
+            partial(setattr, self._state, "epoch", self._state.epoch + 1),
+        ]
+
+    def _wait_until_idle(self, timeout: float) -> bool:
+        """Wait until the app has answered every request; for so many real seconds at most."""
+        until = real_monotonic() + timeout
+        with self._lock:
+            while not self._outbox.is_idle():
+                left = until - real_monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, _LOOK_AGAIN))
+        return True
+
+    @staticmethod
+    def _check_reset(what: object) -> None:
+        if what not in _RESETS:
+            message = f"reset takes 'queues', 'all' or 'nothing', got {what!r}"
+            raise ValueError(message)
+
+    def _seed_from_origin(self) -> str:
+        """The line where the stub is built; its number, where others of that line are active."""
+        line = format_source(self._origin)
+        others = (
+            stub for stub in apiproxy.registry.stubs() if isinstance(stub, ChannelServiceStub)
+        )
+        same = sum(format_source(stub._origin) == line for stub in others)
+        return f"{line} {same}" if same else line
+
+    def _renew_locks(self) -> None:
+        """In a forked process: free what threads held that are not in it."""
+        self.clock._renew_locks()
+        self._lock, self._changed = self.clock._lock, self.clock._changed
+        self.timeline._lock = self._lock
+        self._outbox.renew(self._changed)
+
+
+class Lease:
+    """Keeps a client connected until its `end`, or until its token expires.
+
+    Args:
+        stub: Of the client.
+        client_id: The client.
+
+    Attributes:
+        client_id: As given.
+        holder: What the stub knows the lease by.
+    """
+
+    def __init__(self, stub: ChannelServiceStub, client_id: str) -> None:
+        self.client_id = client_id
+        self.holder = object()
+        self._stub: ChannelServiceStub | None = stub
+
+    def end(self) -> None:
+        """Keep the client alive no longer; it has two seconds. A second call does nothing."""
+        stub, self._stub = self._stub, None
+        if stub is not None:
+            stub._end_lease(self)
+
+
+def _is_expired(token: _tokens.Token, now: int) -> bool:
+    return token.expires * MICROSECONDS <= now
+
+
+def _text_or_none(value: object) -> str | None:
+    try:
+        return _tokens.to_text(value)
+    except (TypeError, UnicodeDecodeError):
+        return None
+
+
+def _is_bad_bytes(value: object) -> bool:
+    return isinstance(value, bytes) and _text_or_none(value) is None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_client_id(client_id: object) -> str:
+    """A client id that a test names, as plain text.
+
+    Raises:
+        TypeError: It is not text.
+        InvalidChannelClientIdError: It is bytes that are not UTF-8.
+    """
+    try:
+        return _tokens.to_text(client_id)
+    except TypeError:
+        message = (
+            f"the client id is {formatting.shorten_repr(client_id)}, of type "
+            f"{type(client_id).__name__}: pass a str or its UTF-8 bytes"
+        )
+        raise TypeError(message) from None
+    except UnicodeDecodeError:
+        message = f"the client id is bytes that are not UTF-8: {formatting.shorten_repr(client_id)}"
+        raise InvalidChannelClientIdError(message) from None
+
+
+def _field(request: Any, name: str) -> str | None:
+    value = getattr(request, name, None)
+    return _text_or_none(value()) if callable(value) else None

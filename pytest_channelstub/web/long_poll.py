@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._service.process_clock import SystemClock
-from pytest_channelstub._service.waiting import monotonic
+from pytest_channelstub._service.clock import SystemClock
+from pytest_channelstub._service.clock import real_monotonic as monotonic
 from pytest_channelstub.web.lookout import has_ended
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._service.waiting import monotonic
+from pytest_channelstub._service.clock import real_monotonic as monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from pytest_channelstub import _tokens as tokens
-from pytest_channelstub.web.lookout import Lookout
 from pytest_channelstub.web.long_poll import AskerGoneError, Poll, Polls
+from pytest_channelstub.web.lookout import Lookout
 from pytest_channelstub.web.presence import Page, Presence
 
 if TYPE_CHECKING:

@@ -13,15 +13,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pytest_channelstub._service.waiting import monotonic
+from pytest_channelstub._service.clock import real_monotonic as monotonic
 from pytest_channelstub.web.lookout import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from pytest_channelstub._service.stub import ChannelServiceStub
 

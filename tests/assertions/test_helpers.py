@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from pytest_channelstub import assert_connected, assert_disconnected, assert_dropped, assert_not_sent, assert_queued, assert_sent, assert_token_expired, assert_token_valid, channel
-from pytest_channelstub._assertions.matching import ANY
+from pytest_channelstub._record.matching import ANY
 
 
 def test_exactly_these_are_pending_in_order(channel_stub, channel_client):

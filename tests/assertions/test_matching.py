@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub._assertions.matching import ANY, NotJson, matches, read_json
+from pytest_channelstub._record.matching import ANY, NotJson, matches, read_json
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import time
 import tracemalloc
 
-from pytest_channelstub._record import formatting as rendering
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.diagnosis import Reasons
 from pytest_channelstub._record.timeline import Timeline
 
@@ -58,7 +58,7 @@ def milliseconds_of(call):
 def main():
     cost, size = microseconds_an_event(), megabytes()
     timeline = record(10_000)
-    told = milliseconds_of(lambda: rendering.timeline(timeline[:], 0.0, last=50))
+    told = milliseconds_of(lambda: formatting.format_timeline(timeline[:], 0.0, last=50))
     why = milliseconds_of(lambda: Reasons(timeline).why_absent("bob", lambda _: False))
     sys.stdout.write(
         f"recording: {cost:.3f} us an event (at most {AT_MOST_MICROSECONDS})\n"
