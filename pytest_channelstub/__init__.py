@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+# An installed SDK makes itself known to the core before anything else asks for it.
+from pytest_channelstub._appengine import importing as _importing  # noqa: F401
+
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel
     from pytest_channelstub._assertions.helpers import (
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
         assert_token_valid,
     )
     from pytest_channelstub._service.channel_service_pb import ChannelServiceError
-    from pytest_channelstub.client import ChannelClient
     from pytest_channelstub._service.clock import FakeClock
     from pytest_channelstub._service.delivery import ChannelAppWarning
     from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
+    from pytest_channelstub.client import ChannelClient
 
 _HOMES = {
     "ChannelAppWarning": "_service.delivery",

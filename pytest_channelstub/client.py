@@ -45,7 +45,9 @@ class ChannelClient:
         received: All messages read so far.
     """
 
-    def __init__(self, stub: ChannelServiceStub, token: str | bytes, *, keep_alive: bool = False) -> None:
+    def __init__(
+        self, stub: ChannelServiceStub, token: str | bytes, *, keep_alive: bool = False
+    ) -> None:
         if not hasattr(stub, "validate_token_and_extract_client_id"):
             raise TypeError(
                 f"the stub is {shorten_repr(stub)}, of type {type(stub).__name__}: pass the stub first, "

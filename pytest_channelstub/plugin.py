@@ -221,7 +221,7 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
     _name(connect, "channel_client")
     yield connect
     for client in clients:
-        client._end_lease()  # noqa: SLF001 (its own)
+        client._end_lease()
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
@@ -275,7 +275,7 @@ def _define_fixtures_for(package: pytest.Package) -> None:
     for fixture in (channel_stub, channel_clock, channel_server):
         setattr(holder, fixture.__name__, fixture)
     # pytest has no public way to define a fixture for a node.
-    manager: Any = package.session._fixturemanager  # noqa: SLF001
+    manager: Any = package.session._fixturemanager
     try:
         manager.parsefactories(holder=holder, node=package)
     except TypeError:  # before pytest 9

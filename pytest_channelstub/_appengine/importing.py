@@ -168,7 +168,7 @@ def is_silent_request_data(request_data: object) -> bool:
     module: Any = sys.modules.get(_REQUEST_INFO)
     if module is None or _state.mode == "never":
         return request_data is None
-    local, silent = module._LocalRequestInfo, module._LocalFakeDispatcher  # noqa: SLF001 (their names)
+    local, silent = module._LocalRequestInfo, module._LocalFakeDispatcher
     if not isinstance(request_data, local):
         return request_data is None
     return type(request_data.get_dispatcher()) is silent
@@ -350,7 +350,7 @@ def _patch_testbed(module: Any) -> None:
     _state.undo.append(functools.partial(methods.pop, _SERVICE, None))
     _state.undo.append(functools.partial(_remove, module.SUPPORTED_SERVICES, _SERVICE))
     _replace(module.Testbed, "init_channel_stub", _init_channel_stub)
-    _replace(module.Testbed, "_register_stub", _registering(module.Testbed._register_stub))  # noqa: SLF001
+    _replace(module.Testbed, "_register_stub", _registering(module.Testbed._register_stub))
 
 
 def _init_channel_stub(self: Any, enable: bool = True) -> None:

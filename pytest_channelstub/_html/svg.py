@@ -68,7 +68,9 @@ def draw_times(chart: Layout) -> str:
             parts.append(_text(chart.gutter - 12, row.y, time, "time", anchor="end"))
             last = row.instant
     for one in chart.breaks:
-        length = f"{formatting.format_duration(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
+        length = (
+            f"{formatting.format_duration(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
+        )
         parts.append(_text(12, one.y, length, "idle on"))
     return "\n".join([*parts, "</svg>"])
 

@@ -14,9 +14,9 @@ from pytest_channelstub._service import apiproxy
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pytest_channelstub._service.stub import ChannelServiceStub
-    from pytest_channelstub._record.timeline import Timeline
     from pytest_channelstub._html.page import PageSummary
+    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._service.stub import ChannelServiceStub
 
 SECTION = "channel timeline"
 """The section's name."""

@@ -67,7 +67,10 @@ class Story:
     def connection(self, client_id: str, before: int | None = None) -> Connection | None:
         """A client's last connection; of those begun before event `before`, if given."""
         begun = reversed(self.connections.get(client_id, ()))
-        return next((one for one in begun if before is None or (one.first is None or one.first < before)), None)
+        return next(
+            (one for one in begun if before is None or (one.first is None or one.first < before)),
+            None,
+        )
 
     def next_connection(self, client_id: str, after: int) -> Connection | None:
         """A client's first connection begun after event `after`."""

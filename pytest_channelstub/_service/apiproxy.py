@@ -328,7 +328,7 @@ class _Registry:
     def find(self, service: str) -> Any | None:
         """The newest stub of a service, or None."""
         stubs = self.stubs()
-        return next((stub for stub in stubs if stub._service_name == service), None)  # noqa: SLF001
+        return next((stub for stub in stubs if stub._service_name == service), None)
 
     def _without(self, stub: APIProxyStub) -> tuple[weakref.ref[Any], ...]:
         return tuple(one for one in self._stubs if one() not in (None, stub))
@@ -337,7 +337,7 @@ class _Registry:
         """Free what other threads held when this process was forked: they are not here."""
         self._lock = threading.RLock()
         for stub in self.stubs():
-            stub._renew_locks()  # noqa: SLF001
+            stub._renew_locks()
 
 
 registry = _Registry()

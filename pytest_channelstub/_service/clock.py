@@ -238,7 +238,7 @@ class FakeClock:
                 self._set_forward(goal, resets)
                 return
             self._set_forward(due, resets)
-            client_id = stub._run_timer(due)  # noqa: SLF001 (a clock's stub)
+            client_id = stub._run_timer(due)
             if client_id is not None:
                 counts[client_id] += 1
                 if counts[client_id] >= _MOST_TIMEOUTS:
@@ -252,7 +252,7 @@ class FakeClock:
     def _first_due(self) -> tuple[int, Any]:
         """The first timer of all stubs on this clock: when it is due, and whose it is."""
         with self._lock:
-            due = [(stub._next_due(), stub) for stub in self._attached()]  # noqa: SLF001 (a clock's stub)
+            due = [(stub._next_due(), stub) for stub in self._attached()]
         timers = [(when, stub) for when, stub in due if when is not None]
         return min(timers, key=lambda timer: timer[0], default=(0, None))
 
@@ -260,7 +260,7 @@ class FakeClock:
         self._check_movable()
         self._set(goal)
         for stub in self._attached():
-            stub._went_back(goal)  # noqa: SLF001 (a clock's stub)
+            stub._went_back(goal)
 
 
 class SystemClock(FakeClock):

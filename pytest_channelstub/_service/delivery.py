@@ -434,7 +434,7 @@ def check_body(part: object, request: str) -> None:
 
 def caller() -> Source | None:
     """The nearest line that is neither of this package nor between it and a test or an app."""
-    frame = _caller_frame(sys._getframe(1))  # noqa: SLF001 (what inspect.currentframe is)
+    frame = _caller_frame(sys._getframe(1))
     return None if frame is None else (frame.f_code, frame.f_lineno)
 
 

@@ -175,7 +175,7 @@ class State:
 
     def record(self, row: Row) -> Operation:
         """Add an event to the timeline."""
-        return _later(self._timeline._rows.append, row)  # noqa: SLF001 (one record, one state)
+        return _later(self._timeline._rows.append, row)
 
     def request(self, outgoing: Outgoing | None, row: Row) -> Change:
         """Add an event, and the request to the app that follows from it."""
