@@ -7,14 +7,18 @@ import shutil
 import warnings
 from collections import Counter
 
-# Its plugin imports it at the end of every run. Imported here, pytester's runs within this
-# process find it, where each of them would otherwise spend a second on it.
+# Imported here, pytester's runs within this process find both, where each of them would
+# otherwise spend a second on it: Hypothesis is imported by its plugin at the end of every run.
 import freezegun.api  # noqa: F401
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# In CI Hypothesis tries the same examples each time: a red run is never chance.
+hypothesis.settings.register_profile("ci", derandomize=True, database=None, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 WAYS = 2  # in which test_conformance.py replays a trace
 
 

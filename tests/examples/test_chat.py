@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from chat import HISTORY
 
-from pytest_channelstub import TokenTimedOutError, apiproxy_errors, assert_dropped, assert_sent, assert_token_expired, assert_token_valid
+from pytest_channelstub import (
+    TokenTimedOutError,
+    apiproxy_errors,
+    assert_dropped,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+)
 
 
 def said(name, text):

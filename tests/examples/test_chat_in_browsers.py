@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("werkzeug", reason="needs pytest-channelstub[server]")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 
+pytestmark = pytest.mark.browser
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 

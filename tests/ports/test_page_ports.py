@@ -14,6 +14,7 @@ import pytest
 
 from pytest_channelstub import channel
 
+pytestmark = pytest.mark.browser
 PAGES = Path(__file__).with_name("pages")
 
 

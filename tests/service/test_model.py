@@ -1,7 +1,7 @@
 """The stub and a plain model of it, driven side by side by whatever Hypothesis comes up with.
 
-A plain run tries the same 100 examples each time; CHANNELSTUB_MODEL_SECONDS=600 tries ever new
-ones for that long.
+A plain run tries the same 100 stories each time, and with CHANNELSTUB_LONG=1 the same 4,000;
+CHANNELSTUB_MODEL_SECONDS=600 tries ever new ones for that long.
 """
 
 from __future__ import annotations
@@ -24,9 +24,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
+from pytest_channelstub import (
+    ChannelClient,
+    ChannelServiceStub,
+    FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
+    apiproxy_errors,
+    channel,
+)
 
 START = 1_300_000_000.0
+STORIES = 4_000 if os.environ.get("CHANNELSTUB_LONG") else 100
 SECONDS = float(os.environ.get("CHANNELSTUB_MODEL_SECONDS", "0"))
 CLIENTS = ("alice", "bob", "a-b c&d")
 CALLS = ("CreateChannel", "SendChannelMessage")
@@ -352,12 +361,12 @@ def some(count, **options):
     )
 
 
-def test_the_stub_does_what_the_model_does_in_100_stories():
-    run_state_machine_as_test(StubBesideModel, settings=some(100, derandomize=True))
+def test_the_stub_does_what_the_model_does_in_the_same_stories():
+    run_state_machine_as_test(StubBesideModel, settings=some(STORIES, derandomize=True))
 
 
 @pytest.mark.skipif(not SECONDS, reason="CHANNELSTUB_MODEL_SECONDS says how long")
 def test_the_stub_does_what_the_model_does_for_as_long_as_asked():
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        run_state_machine_as_test(StubBesideModel, settings=some(500))
+        run_state_machine_as_test(StubBesideModel, settings=some(500, derandomize=False))

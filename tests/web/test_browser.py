@@ -10,6 +10,7 @@ import pytest
 from pytest_channelstub import channel
 from pytest_channelstub.web import ChannelServer
 
+pytestmark = pytest.mark.browser
 PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <script>
