@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_channelstub import _tokens as tokens
+from pytest_channelstub import _tokens
 from pytest_channelstub._html.labels import Labels, columns, readable
 from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import ENDS
@@ -235,7 +235,7 @@ class _Spans:
         bars: list[TokenBar] = []
         for index, event in enumerate(self._events):
             own = event.kind == "create" and event.client_id == client_id
-            token = tokens.read(event.token) if own else None
+            token = _tokens.read(event.token) if own else None
             if token is None:
                 continue
             end = self._end_of_token(index, token.expires)
@@ -250,9 +250,9 @@ class _Spans:
 
     def _band(self, client_id: str, connection: Connection) -> Band:
         chart = self._chart
-        first, last = connection.first, connection.last
-        steps = [(self._ys.get(first, 0.0), 0)]
-        for index in range(first, len(self._events) if last is None else last):
+        last = connection.last
+        steps = [(0.0 if connection.first is None else self._ys.get(connection.first, 0.0), 0)]
+        for index in range(connection.first or 0, len(self._events) if last is None else last):
             if index in chart.depths and self._events[index].client_id in (client_id, None):
                 y = self._ys.get(index, 0.0)
                 if steps[-1][0] == y:
@@ -262,7 +262,9 @@ class _Spans:
         return Band(tuple(steps), bottom, self._band_title(connection))
 
     def _band_title(self, connection: Connection) -> str:
-        begin = f"connected at {self._time(connection.first)}"
+        begin = f"connected at {formatting.format_offset(connection.since, self._chart.start)}"
+        if connection.first is None:
+            begin += ", before this test"
         if connection.last is None:
             return f"{begin}, still connected at the end"
         return f"{begin}, {self._events[connection.last].kind} at {self._time(connection.last)}"

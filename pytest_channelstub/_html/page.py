@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_channelstub._html.layout import Layout
-    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._record.timeline import Kind, Timeline
 
 __all__ = ["PageSummary", "write_index", "write_page"]
 
@@ -41,7 +41,7 @@ _LONGEST_NAME = 80
 _MOST_AS_TEXT = 10_000
 # The timeline at the end of a failed assertion's text: a line of its own, and all indented lines.
 _TIMELINE_IN_FAILURE = re.compile(r"^timeline[^\n]*:\n(?:[ \t]+[^\n]*(?:\n|\Z))*", re.MULTILINE)
-_COUNTED = {
+_COUNTED: dict[Kind, str] = {
     "send": "sent",
     "read": "read",
     "drop": "dropped",
@@ -157,7 +157,7 @@ def _list_events(chart: Layout) -> Iterator[str]:
     first = max(chart.first, len(events) - _MOST_AS_TEXT)
     if first > chart.first:
         yield f"<li>({formatting.plural(first - chart.first, 'earlier event')} left out)</li>"
-    lines = formatting.format_timeline(events[first:], chart.start, limit=MESSAGE_LIMIT).split("\n")
+    lines = formatting.format_events(events[first:], chart.start, MESSAGE_LIMIT)
     for index, line in enumerate(lines, first):
         notes = "".join(f"<small>{escape(note)}</small>" for note in describe_event(chart, index))
         yield f"<li>{escape(line)}{notes}</li>"

@@ -92,14 +92,16 @@ def draw_heads(chart: Layout) -> str:
 
 
 def describe_event(chart: Layout, index: int) -> list[str]:
-    """Return the notes on an event that its line does not have: what came of a message.
+    """Return what an event's line does not say: what came of a message, and the line of code.
 
     Args:
         chart: The picture's layout.
         index: Of the event.
     """
     outcome = chart.history.fates.get(index)
-    return [] if outcome is None else [_describe_outcome(chart, outcome)]
+    notes = [] if outcome is None else [_describe_outcome(chart, outcome)]
+    source = chart.history.events[index].source
+    return [*notes, escape_unprintable(source)] if source else notes
 
 
 def _describe_outcome(chart: Layout, outcome: Fate) -> str:
@@ -166,7 +168,7 @@ def _draw_event(chart: Layout, row: Row) -> str:
         drawing = _AT_LANE[kind](chart, row, lane)
     else:
         drawing = _draw_note(chart, row)
-    line = formatting.format_timeline([row.event], chart.start, limit=MESSAGE_LIMIT)
+    [line] = formatting.format_events([row.event], chart.start, MESSAGE_LIMIT)
     if row.count > 1:
         line = f"{row.count:,} times, from here on: {line}"
     title = "\n".join([line, *describe_event(chart, row.index)])

@@ -21,7 +21,7 @@ from pytest_channelstub import (
     channel,
 )
 from pytest_channelstub._html.page import write_page
-from pytest_channelstub._record.timeline import KINDS, Timeline
+from pytest_channelstub._record.timeline import KINDS, Row, Timeline
 from pytest_channelstub._service.delivery import ChannelAppWarning
 
 
@@ -199,19 +199,47 @@ def test_tooltips_and_the_text_say_what_came_of_each_message(stub, clock, write)
     channel.send_message("alice", "four")
     stub.get_channel_messages(token).remove("three")
     page = write(stub.timeline)
-    assert [title for kind, title, _ in drawn_events(page) if kind in ("poll", "send")] == [
+    titles = [title for kind, title, _ in drawn_events(page) if kind in ("poll", "send")]
+    assert [re.sub(r"\ntest_pages.py:.*", "", title) for title in titles] == [
         "3 times, from here on: +0.0 s  poll  alice",
         "+0.0 s  send  alice  'one'\nread at +1.0 s",
         "+1.0 s  send  alice  'two'\nlost at +3.0 s: timeout",
         "+3.0 s  send  alice  'three'\ntaken out of the list by hand",
         "+3.0 s  send  alice  'four'\npending at the end",
     ]
-    assert [line for line in listed_events(page) if " send " in line] == [
+    lines = [line for line in listed_events(page) if " send " in line]
+    assert [line.partition(" | test_pages.py:")[0] for line in lines] == [
         "+0.0 s  send     alice  'one' | read at +1.0 s",
         "+1.0 s  send     alice  'two' | lost at +3.0 s: timeout",
         "+3.0 s  send     alice  'three' | taken out of the list by hand",
         "+3.0 s  send     alice  'four' | pending at the end",
     ]
+
+
+def test_tooltips_and_the_text_name_the_line_of_code_that_caused_an_event(stub, write):
+    def notify():
+        channel.send_message("alice", "hello")
+
+    notify()
+    line = f"test_pages.py:{notify.__code__.co_firstlineno + 1} in notify"
+    page = write(stub.timeline)
+    [(_, title, _)] = drawn_events(page)
+    assert title.endswith(f"\n{line}")
+    assert listed_events(page) == [f"+0.0 s  drop  alice  'hello' | {line}"]
+
+
+def test_refused_calls_are_drawn_beside_the_app_and_have_no_lane(stub, write):
+    with pytest.raises(channel.InvalidMessageError):
+        channel.send_message("alice", {"type": "move"})
+    with pytest.raises(channel.InvalidChannelClientIdError):
+        channel.create_channel("x" * 257)
+    page = write(stub.timeline)
+    assert labels_of(page, "refuse") == [
+        "refused: InvalidMessageError",
+        "refused: InvalidChannelClientIdError",
+    ]
+    assert 'class="away"' not in page
+    assert "2 refused" in page
 
 
 def test_failed_calls_and_requests_to_the_app_are_drawn_beside_the_app(write, clock):
@@ -232,8 +260,8 @@ def test_failed_calls_and_requests_to_the_app_are_drawn_beside_the_app(write, cl
     page = write(stub.timeline)
     assert labels_of(page, "request") == ["connected: 200 OK", "disconnected: 500 Broken"]
     assert labels_of(page, "error") == [
-        "SendChannelMessage: OverQuotaError a message",
-        "CreateChannel: OverQuotaError",
+        "SendChannelMessage: OverQuotaError (SetError) a message",
+        "CreateChannel: OverQuotaError (SetError)",
     ]
     assert page.count('<text class="word on bad" ') == 1  # the 500
 
@@ -364,16 +392,30 @@ def test_a_connection_is_drawn_until_it_ends(stub, clock, write):
     assert titles_of(page, "connection") == ["connected at +0.0 s, timeout at +2.0 s"]
 
 
-def test_a_connection_from_before_the_test_is_drawn_from_the_top(stub, write):
+def tops_of_connections(html):
+    return re.findall(r'class="live" d="M[\d.]+ ([\d.]+)', html)
+
+
+def test_a_client_that_connected_before_the_test_is_drawn_from_the_top(stub, clock, write):
+    stub.connect_channel(channel.create_channel("alice"))
+    stub._begin_epoch("queues")
+    clock.advance(1)
+    channel.send_message("alice", "hello")
+    page = write(stub.timeline)
+    assert labels_of(page, "send") == ["hello"]
+    assert tops_of_connections(page) == ["0"]
+    [title] = titles_of(page, "connection")
+    assert title == "connected at +0.0 s, before this test, still connected at the end"
+
+
+def test_a_story_over_several_tests_is_drawn_from_its_tests_first_event(stub, write):
     stub.connect_channel(channel.create_channel("alice"))
     channel.send_message("alice", "before")
     first = len(stub.timeline)
     channel.send_message("alice", "after")
     page = write(stub.timeline, first=first)
     assert labels_of(page, "send") == ["after"]
-    [outline] = re.findall(r'class="live" d="M[\d.]+ ([\d.]+)', page)
-    assert outline == "0"
-    assert titles_of(page, "connection") == ["connected at +0.0 s, still connected at the end"]
+    assert tops_of_connections(page) == ["0"]
 
 
 def test_a_token_that_expired_before_the_test_is_not_drawn(stub, clock, write):
@@ -453,19 +495,26 @@ def test_a_stub_without_events_has_a_page(stub, write):
     assert "0 events" in check(write(stub.timeline))
 
 
-kinds = st.sampled_from(KINDS)
 texts = st.none() | st.text(max_size=12)
-rows = st.tuples(
-    st.floats(-1e3, 1e12), kinds, texts, texts, texts, st.text(max_size=8) | st.integers(0, 10**10)
-).map(lambda row: (*row[:5], 7) if row[1] == "create" else row)
+outcomes = st.text(max_size=8) | st.integers(0, 10**10)
+timeline_rows = st.builds(
+    Row,
+    at=st.integers(-(10**9), 10**18),
+    kind=st.sampled_from(KINDS),
+    client_id=texts,
+    token=texts,
+    message=texts,
+    outcome=outcomes,
+    source=st.none(),
+    answer=st.none(),
+).map(lambda row: row._replace(outcome=7) if row.kind == "create" else row)
 
 
 @settings(
     deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(rows, max_size=30), st.integers(0, 30))
+@given(st.lists(timeline_rows, max_size=30), st.integers(0, 30))
 def test_any_timeline_makes_a_sound_page(write, history, first):
     timeline = Timeline(0.0)
-    for row in history:
-        timeline.record(row)
+    timeline._rows.extend(history)
     check(write(timeline, first=first % (len(history) + 1)))
