@@ -39,8 +39,11 @@ __all__ = ["PageSummary", "write_index", "write_page"]
 
 _LONGEST_NAME = 80
 _MOST_AS_TEXT = 10_000
-# The timeline at the end of a failed assertion's text: a line of its own, and all indented lines.
-_TIMELINE_IN_FAILURE = re.compile(r"^timeline[^\n]*:\n(?:[ \t]+[^\n]*(?:\n|\Z))*", re.MULTILINE)
+# A timeline in the text of a failure: its heading, and lines that begin with a time or a remark.
+_TIMELINE_IN_FAILURE = re.compile(
+    r"(?:^timeline[^\n]*|\bWhat happened so far[^\n]*):\n(?:[ \t]*(?:[+-]\d|\()[^\n]*(?:\n|\Z))*",
+    re.MULTILINE,
+)
 _COUNTED: dict[Kind, str] = {
     "send": "sent",
     "read": "read",

@@ -452,23 +452,44 @@ def test_no_two_lanes_or_rows_touch(stub, clock, write, clients, events):
     assert len(page) < 1_000_000
 
 
-FAILURE = """AssertionError: expected 'wrold', sent to alice
-found:           1 message
-timeline:
-  +0.0 s  create   alice  token 2fca49...alice, valid until +2 h 0 min 1 s
-  +0.0 s  send     alice  'world'
-assert False"""
+FAILING = """
+from pytest_channelstub import assert_sent, channel
+
+def test_assertion(channel_stub):
+    channel.send_message("alice", "hello")
+    assert_sent(channel_stub, "alice", "bye"), "and more"
+
+def test_wait(channel_stub):
+    channel.send_message("alice", "hello")
+    channel_stub.wait_for("connect", "alice", timeout=0)
+"""
 
 
-def test_the_reason_of_a_failure_is_shown_without_a_second_timeline(stub, write):
-    channel.send_message("alice", "world")
-    page = write(stub.timeline, outcome="failed", failure=FAILURE)
-    [reason] = re.findall(r"<summary>Why it failed</summary><pre[^>]*>(.*?)</pre>", page, re.DOTALL)
-    assert unescape(reason).split("\n") == [
-        "AssertionError: expected 'wrold', sent to alice",
-        "found:           1 message",
-        "assert False",
-    ]
+def reason_of_failure(html):
+    pattern = r"<summary>Why it failed</summary><pre[^>]*>(.*?)</pre>"
+    [reason] = re.findall(pattern, html, re.DOTALL)
+    return unescape(reason)
+
+
+@pytest.mark.parametrize(
+    ("test", "shown"),
+    [
+        ("test_assertion", "expected 'bye', sent to alice"),
+        ("test_wait", "no 'connect' event of 'alice' within 0 s"),
+    ],
+)
+def test_the_reason_of_a_failure_is_shown_without_a_second_timeline(pytester, test, shown):
+    path = pytester.makepyfile(FAILING)
+    pytester.runpytest(f"{path}::{test}", "--channelstub-timeline=out").assert_outcomes(failed=1)
+    [page] = (pytester.path / "out").glob("*test-*.html")
+    reason = reason_of_failure(page.read_text("utf-8"))
+    assert shown in reason
+    assert not re.search(r"timeline|What happened|\+0\.0 s +drop", reason)
+
+
+def test_the_reason_of_any_other_failure_is_shown_whole(stub, write):
+    failure = "ValueError: timeline:\n+1 is no time\n  (nor is this)"
+    assert reason_of_failure(write(stub.timeline, outcome="failed", failure=failure)) == failure
 
 
 def test_a_screen_reader_has_a_summary_of_the_picture_and_all_events_as_a_list(stub, write):
