@@ -11,9 +11,9 @@ from unittest import mock
 
 import pytest
 
-from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._appengine import importing, patches
 
-PACKAGE = Path(appengine.__file__).parent
+PACKAGE = Path(importing.__file__).parents[1]
 
 
 def is_installed(name):
@@ -134,8 +134,9 @@ STANDIN = {
 @pytest.fixture
 def pristine(monkeypatch):
     """As in a process in which the plugin has installed nothing and no SDK was imported."""
-    ours = (appengine._FINDER, appengine._WATCHER)
-    monkeypatch.setattr(appengine, "_state", appengine._State())
+    ours = (importing._FINDER, importing._WATCHER)
+    for module, state in zip((importing, patches), [importing.State()] * 2, strict=True):
+        monkeypatch.setattr(module, "state", state)
     monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each not in ours])
     with mock.patch.dict(sys.modules):
         for name in [name for name in sys.modules if name.partition(".")[0] == "google"]:
@@ -161,7 +162,7 @@ def installed():
     installations = []
 
     def install(mode="auto"):
-        installations.append(appengine.install(mode))
+        installations.append(importing.install(mode))
         return installations[-1]
 
     yield install

@@ -10,14 +10,14 @@ import pytest
 
 from pytest_channelstub import channel
 from pytest_channelstub._appengine import importing as appengine
-from pytest_channelstub._service import channel_service_pb
-from pytest_channelstub._service import stub
+from pytest_channelstub._service import channel_service_pb, stub
 
 NAMES = {
     "google.appengine.api.channel": channel,
     "google.appengine.api.channel.channel": channel,
     "google.appengine.api.channel.channel_service_pb": channel_service_pb,
     "google.appengine.api.channel.channel_service_stub": stub,
+    "google.appengine.api.api_base_pb": channel_service_pb,
 }
 
 
@@ -223,7 +223,7 @@ def test_asking_for_an_error_class_conjures_up_no_google_package(run_python):
         "-S",
     )
 
-    assert printed == ["pytest_channelstub._errors", "[]"]
+    assert printed == ["pytest_channelstub.apiproxy_errors", "[]"]
 
 
 def test_undo_puts_parent_modules_and_finders_back(standin):
@@ -277,3 +277,9 @@ def test_the_newest_of_nested_installations_sets_the_mode(standin, installed):
 def test_an_unknown_mode_is_refused_with_the_choices(pristine):
     with pytest.raises(ValueError, match="'sometimes': pass one of 'auto', 'always', 'never'"):
         appengine.install("sometimes")
+
+
+def test_the_void_message_is_where_asynchronous_senders_look_for_it(standin, installed):
+    installed()
+
+    assert importlib.import_module("google.appengine.api.api_base_pb").VoidProto().ByteSize() == 0

@@ -8,6 +8,8 @@ import pytest
 
 from pytest_channelstub import apiproxy_errors, channel
 from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._appengine import patches
+from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.clock import FakeClock
 from pytest_channelstub._service.stub import ChannelServiceStub
 
@@ -104,7 +106,7 @@ def test_the_watched_modules_keep_their_loader(standin, installed):
     assert type(testbed.__loader__).__module__ != appengine.__name__
 
 
-def test_testbed_registers_the_stub_in_force(testbed, installed, stub):
+def test_testbed_registers_the_active_stub(testbed, installed, stub):
     installed()
     bed = testbed.Testbed()
     bed.activate()
@@ -116,7 +118,7 @@ def test_testbed_registers_the_stub_in_force(testbed, installed, stub):
     assert len(stub.timeline.of("alice", kind="create")) == 1
 
 
-def test_testbed_makes_a_stub_where_none_is_in_force_and_ends_it(testbed, stub_map, installed):
+def test_testbed_makes_a_stub_where_none_is_active_and_ends_it(testbed, stub_map, installed):
     installed()
     bed = testbed.Testbed()
     bed.activate()
@@ -143,7 +145,7 @@ def test_a_testbed_never_deactivated_lends_its_stub_to_nobody(testbed, installed
     first.deactivate()
 
 
-def test_a_service_switched_off_fails_although_a_stub_is_in_force(testbed, installed, stub):
+def test_a_service_switched_off_fails_although_a_stub_is_active(testbed, installed, stub):
     installed()
     bed = testbed.Testbed()
     bed.activate()
@@ -193,7 +195,7 @@ def test_a_stub_that_outlives_its_testbeds_keeps_nothing_of_them(testbed, instal
         bed.init_channel_stub()
         bed.deactivate()
 
-    assert stub.closing == []
+    assert stub._closing == []
 
 
 def test_testbed_keeps_to_its_own_way_with_other_stubs(testbed, stub_map, installed):
@@ -228,7 +230,7 @@ def test_a_suite_that_replaces_the_modules_own_call_sees_every_call(
 ):
     installed()
     seen = []
-    monkeypatch.setattr(stub_map, "MakeSyncCall", lambda *told: seen.append(told[:2]))
+    monkeypatch.setattr(stub_map, "MakeSyncCall", lambda *arguments: seen.append(arguments[:2]))
 
     channel.send_message("alice", "hello")
     with ChannelServiceStub() as stub:
@@ -247,7 +249,7 @@ def test_calls_go_through_the_map(stub_map, installed, stub):
     assert stub_map.apiproxy.calls == ["CreateChannel", "SendChannelMessage"]
 
 
-def test_the_current_map_finds_the_stub_in_force_while_it_is_alive(stub_map, installed):
+def test_the_current_map_finds_the_active_stub_until_it_is_closed(stub_map, installed):
     installed()
     with ChannelServiceStub() as stub:
         assert stub_map.apiproxy.GetStub("channel") is stub
@@ -259,7 +261,7 @@ def test_the_current_map_finds_the_stub_in_force_while_it_is_alive(stub_map, ins
     assert stub_map.apiproxy.GetStub("channel") is None
 
 
-def test_a_stub_in_force_stands_in_nobodys_way(stub_map, installed, stub):
+def test_the_active_stub_does_not_hide_a_registered_one(stub_map, installed, stub):
     installed()
     channel.create_channel("alice")
 
@@ -271,10 +273,10 @@ def test_a_stub_in_force_stands_in_nobodys_way(stub_map, installed, stub):
     assert [event.client_id for event in registered.timeline] == ["bob"]
 
 
-def test_a_default_stub_comes_after_the_stub_in_force(stub_map, installed):
+def test_a_default_stub_comes_after_the_active_stub(stub_map, installed):
     installed()
     default = ChannelServiceStub()
-    default.close()
+    apiproxy.registry.deactivate(default)
     stub_map.apiproxy = stub_map.APIProxyStubMap(default)
 
     with ChannelServiceStub() as stub:
@@ -322,23 +324,23 @@ def test_the_errors_are_the_installed_ones(standin, installed):
     errors = importlib.import_module("google.appengine.runtime.apiproxy_errors")
 
     assert apiproxy_errors.Error is errors.Error
-    assert appengine.installed_errors() is errors
+    assert patches.find_errors() is errors
 
 
 def test_the_errors_are_imported_when_they_are_first_asked_for(standin, installed):
     installed("never")
-    assert appengine.installed_errors() is None
+    assert patches.find_errors() is None
     assert "google.appengine.runtime.apiproxy_errors" not in sys.modules
 
     installed("auto")
-    assert appengine.installed_errors().__name__ == "google.appengine.runtime.apiproxy_errors"
+    assert patches.find_errors().__name__ == "google.appengine.runtime.apiproxy_errors"
 
 
 def test_an_sdk_that_is_not_there_is_looked_for_once(standin, installed):
     (standin / "google/appengine/runtime/apiproxy_errors.py").unlink()
     installed("auto")
 
-    assert appengine.installed_errors() is appengine.installed_errors() is None
+    assert patches.find_errors() is patches.find_errors() is None
 
 
 def test_the_errors_are_our_own_under_never(standin, installed):
@@ -359,12 +361,12 @@ def test_an_existing_except_clause_catches_an_error_that_is_set(standin, install
 
 def test_the_request_data_that_only_warns_is_recognised(standin, installed):
     installed()
-    assert appengine.is_silent_request_data(None)
-    assert not appengine.is_silent_request_data(object())
+    assert patches.InstalledSDK().is_silent_request_data(None)
+    assert not patches.InstalledSDK().is_silent_request_data(object())
 
     info = importlib.import_module("google.appengine.api.request_info")
-    assert appengine.is_silent_request_data(info._LocalRequestInfo())
-    assert not appengine.is_silent_request_data(object())
+    assert patches.InstalledSDK().is_silent_request_data(info._LocalRequestInfo())
+    assert not patches.InstalledSDK().is_silent_request_data(object())
 
 
 def test_request_data_with_a_dispatcher_of_its_own_is_not_silent(standin, installed):
@@ -374,6 +376,21 @@ def test_request_data_with_a_dispatcher_of_its_own_is_not_silent(standin, instal
     class Recording(info._LocalRequestInfo):
         dispatcher = object()
 
-    assert not appengine.is_silent_request_data(Recording())
+    assert not patches.InstalledSDK().is_silent_request_data(Recording())
     installed("never")
-    assert not appengine.is_silent_request_data(info._LocalRequestInfo())
+    assert not patches.InstalledSDK().is_silent_request_data(info._LocalRequestInfo())
+
+
+def test_a_call_goes_to_the_service_that_get_service_names(stub_map, installed, monkeypatch):
+    installed()
+    monkeypatch.setattr(channel, "_GetService", lambda: "news")
+
+    with ChannelServiceStub() as usual, ChannelServiceStub(service_name="news") as news:
+        channel.create_channel("alice")
+        stub_map.apiproxy.RegisterStub("news", news)
+        channel.send_message("alice", "hello")
+        with pytest.raises(channel.InvalidMessageError):
+            channel.send_message("alice", "")
+
+    assert [event.kind for event in news.timeline] == ["create", "drop", "refuse"]
+    assert not usual.timeline

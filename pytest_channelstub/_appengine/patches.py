@@ -1,0 +1,176 @@
+"""What an installed SDK is made to know of the channel service, and what is asked of it.
+
+What is asked is looked up in `sys.modules`: a test that does not use the SDK imports
+nothing of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import threading
+from bisect import insort
+from typing import TYPE_CHECKING, Any
+
+from pytest_channelstub import apiproxy_errors
+from pytest_channelstub._appengine.importing import after_import, remove, replace, state
+from pytest_channelstub._service import apiproxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SERVICE = "channel"
+_MAP = "google.appengine.api.apiproxy_stub_map"
+_REQUEST_INFO = "google.appengine.api.request_info"
+_TESTBED = "google.appengine.ext.testbed"
+_ERRORS = "google.appengine.runtime.apiproxy_errors"
+_BRIDGE = "google.appengine.runtime.default_api_stub"
+
+
+class InstalledSDK(apiproxy.SDK):
+    """What the core asks of an installed SDK."""
+
+    def proxy_map(self, service: str) -> Any:
+        """What a call has to be made on where it goes through the SDK; else None.
+
+        That is the SDK's module, whose `MakeSyncCall` goes to the current map and runs
+        its hooks, and which suites replace. A call goes there where the map has a stub
+        of the service, where a testbed has switched the service off (the map then
+        refuses it in the SDK's own words), and where `MakeSyncCall` is replaced.
+        """
+        module = _loaded(_MAP)
+        if module is None:
+            return None
+        current = getattr(module, "apiproxy", None)
+        stub = None if current is None else current.GetStub(service)
+        if stub is not None and type(stub).__module__ != _BRIDGE:
+            return module
+        is_replaced = module.MakeSyncCall is not state.make_sync_call is not None
+        return module if is_replaced or current in state.switched_off else None
+
+    def stub(self, service: str) -> Any:
+        """The stub that the SDK's current map has for a service, or None."""
+        current = getattr(_loaded(_MAP), "apiproxy", None)
+        return None if current is None else current.GetStub(service)
+
+    def is_silent_request_data(self, request_data: object) -> bool:
+        """Whether this request_data has the SDK's no-op dispatcher; None has no dispatcher.
+
+        The SDK gives its own stubs that dispatcher by default.
+        """
+        module = _loaded(_REQUEST_INFO)
+        if module is None or not isinstance(request_data, module._LocalRequestInfo):
+            return request_data is None
+        return type(request_data.get_dispatcher()) is module._LocalFakeDispatcher
+
+
+def find_errors() -> Any | None:
+    """The module of an installed SDK that defines the errors of a call, or None.
+
+    The first question imports it; an answer of "not installed" holds until the next
+    `install` or `undo`.
+    """
+    if state.mode == "never":
+        return None
+    module = sys.modules.get(_ERRORS)
+    if module is not None or state.has_no_errors:
+        return module
+    state.probing_thread = threading.get_ident()
+    try:
+        return importlib.import_module(_ERRORS)
+    except ImportError:
+        state.has_no_errors = True
+        return None
+    finally:
+        state.probing_thread = None
+
+
+def _loaded(name: str) -> Any:
+    """A module of the SDK, if it was imported and we are to know of the SDK."""
+    return None if state.mode == "never" else sys.modules.get(name)
+
+
+def _patch_map(module: Any) -> None:
+    """Have the SDK's current map find the active stub where it has none of its own.
+
+    It is looked up at each call rather than registered: so it never stands in the way
+    of a `RegisterStub`, is there in a map made during the test, and leaves no trace.
+    """
+    original = module.APIProxyStubMap.GetStub
+    if getattr(original, "__module__", None) == __name__:
+        return
+    state.make_sync_call = module.MakeSyncCall
+
+    def GetStub(self: Any, service: str) -> Any:
+        own = getattr(self, "_APIProxyStubMap__stub_map", ())
+        if service in own or not _is_open(module, self):
+            return original(self, service)
+        stub = apiproxy.active_stub(service)
+        return original(self, service) if stub is None else stub
+
+    replace(module.APIProxyStubMap, "GetStub", GetStub)
+
+
+def _is_open(module: Any, stub_map: object) -> bool:
+    is_current = stub_map is getattr(module, "apiproxy", None)
+    return is_current and stub_map not in state.switched_off and state.mode != "never"
+
+
+def _patch_testbed(module: Any) -> None:
+    """Give testbed back what it had: an SDK that has the channel service keeps its own."""
+    methods = module.INIT_STUB_METHOD_NAMES
+    if _SERVICE in methods:
+        return
+    methods[_SERVICE] = "init_channel_stub"
+    insort(module.SUPPORTED_SERVICES, _SERVICE)
+    state.undo.append(functools.partial(methods.pop, _SERVICE, None))
+    state.undo.append(functools.partial(remove, module.SUPPORTED_SERVICES, _SERVICE))
+    replace(module.Testbed, "init_channel_stub", _init_channel_stub)
+    replace(module.Testbed, "_register_stub", _also_register(module.Testbed._register_stub))
+
+
+def _init_channel_stub(self: Any, enable: bool = True) -> None:
+    """Enable the channel stub, or have calls of the service fail.
+
+    Args:
+        self: The `Testbed`.
+        enable: True: the stub of a `channel_stub` fixture, else one on the system clock.
+
+    Raises:
+        NotActivatedError: The testbed is not activated.
+    """
+    from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415 (at pytest's start it costs 20 ms)
+
+    self._disable_stub(_SERVICE)
+    if not enable:
+        state.switched_off.add(self._test_stub_map)
+        return
+    stub = apiproxy.active_stub()
+    if stub is None or stub in state.testbeds_own:
+        stub = ChannelServiceStub()
+        state.testbeds_own.add(stub)
+        self._register_stub(_SERVICE, stub, type(stub).close)
+    else:
+        # A testbed may outlive the stub that it was lent, and the other way round.
+        take_out = functools.partial(self._disable_stub, _SERVICE)
+        stub._closing.append(take_out)
+        self._register_stub(_SERVICE, stub, lambda stub: remove(stub._closing, take_out))
+    state.switched_off.discard(self._test_stub_map)
+
+
+def _also_register(original: Callable[..., object]) -> Callable[..., object]:
+    """Register our stubs in the map too: testbed does so for subclasses of the SDK's stub only."""
+
+    @functools.wraps(original)
+    def _register_stub(self: Any, service_name: str, stub: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, service_name, stub, *args, **kwargs)
+        if isinstance(stub, apiproxy.APIProxyStub):
+            self._test_stub_map.RegisterStub(service_name, stub)
+
+    return _register_stub
+
+
+after_import.update({_MAP: _patch_map, _TESTBED: _patch_testbed})
+apiproxy_errors._installed = find_errors
+apiproxy.registry.sdk = InstalledSDK()
