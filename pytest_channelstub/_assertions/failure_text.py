@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._assertions import diff as nearest
-from pytest_channelstub._record import formatting, verbosity
+from pytest_channelstub._record import formatting
 from pytest_channelstub._record.diagnosis import client_id_of
+from pytest_channelstub._record.formatting import settings
 from pytest_channelstub._record.matching import ANY, may_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pytest_channelstub._record.diagnosis import Reason, Reasons
+    from pytest_channelstub._record.diagnosis import Diagnosis, Reason
     from pytest_channelstub._service.stub import ChannelServiceStub
 
 _MOST_EVENTS = 20
@@ -24,7 +25,7 @@ _NOT_APART = 0.15
 
 
 def miss(
-    reasons: Reasons,
+    diagnosis: Diagnosis,
     to: str,
     expected: object,
     *,
@@ -32,26 +33,30 @@ def miss(
     skip: Collection[int | None] = (),
 ) -> list[str]:
     """The message that comes closest: the client's own first, then those of others."""
-    index = _nearest_index(reasons, to, expected, prefer, skip)
+    index = _nearest_index(diagnosis, to, expected, prefer, skip)
     if index is None:
         return []
-    event = reasons.story.events[index]
+    event = diagnosis.history.events[index]
     found = event.message or ""
     whose = formatting.format_client(event.client_id)
     if may_match(expected, found):
-        return [f"the same message, {_told(reasons, index)} to {whose}"]
+        return [f"the same message, {_told(diagnosis, index)} to {whose}"]
     return [
         f"{show(found)}, to {whose},",
-        reasons.fate(index),
-        *("  " + line for line in nearest.explain(expected, found, full=verbosity.full)),
+        diagnosis.fate(index),
+        *("  " + line for line in nearest.explain(expected, found, full=settings.full)),
     ]
 
 
 def _nearest_index(
-    reasons: Reasons, to: str, expected: object, prefer: Sequence[int], skip: Collection[int | None]
+    diagnosis: Diagnosis,
+    to: str,
+    expected: object,
+    prefer: Sequence[int],
+    skip: Collection[int | None],
 ) -> int | None:
-    events = reasons.story.events
-    own = [index for index in prefer or reasons.messages(to) if index not in skip]
+    events = diagnosis.history.events
+    own = [index for index in prefer or diagnosis.messages(to) if index not in skip]
     own = own[-_MOST_COMPARED:]
     least = _NOT_APART if isinstance(expected, str) else 0.0
     best = nearest.nearest(expected, [events[index].message or "" for index in own], least=least)
@@ -65,20 +70,20 @@ def _nearest_index(
     return None if best is None else others[best]
 
 
-def _told(reasons: Reasons, index: int) -> str:
-    how = "dropped" if reasons.story.events[index].kind == "drop" else "sent"
-    return f"{how} at {reasons.at(index)}"
+def _told(diagnosis: Diagnosis, index: int) -> str:
+    how = "dropped" if diagnosis.history.events[index].kind == "drop" else "sent"
+    return f"{how} at {diagnosis.at(index)}"
 
 
-def message(reasons: Reasons, index: int) -> str:
+def message(diagnosis: Diagnosis, index: int) -> str:
     """A message that was sent, and when."""
-    return f"{show(reasons.story.events[index].message)}, {_told(reasons, index)}"
+    return f"{show(diagnosis.history.events[index].message)}, {_told(diagnosis, index)}"
 
 
 def show(value: object) -> str:
     """An expected value or a message, shortened unless all is to be shown."""
     return (
-        "a message, whatever it says" if value is ANY else nearest.show(value, full=verbosity.full)
+        "a message, whatever it says" if value is ANY else nearest.show(value, full=settings.full)
     )
 
 
@@ -89,7 +94,7 @@ def numbered(texts: Sequence[str]) -> list[str]:
 
 def listed(texts: Sequence[str]) -> list[str]:
     """Lines, the first of them where there are many."""
-    if verbosity.full or len(texts) <= MOST_MESSAGES:
+    if settings.full or len(texts) <= MOST_MESSAGES:
         return list(texts)
     more = f"({len(texts) - MOST_MESSAGES:,} more: run with -vv)"
     return [*texts[:MOST_MESSAGES], more]
@@ -121,9 +126,9 @@ def text(  # noqa: PLR0913 (the parts of a failure's text)
         *_labelled("found:", found),
         *_labelled("nearest miss:", miss),
         *_labelled("likely reason:", [sentence, *([reason.advice] if reason.advice else [])]),
-        "timeline:",
-        *("  " + line for line in _timeline(stub, to).split("\n")),
     ]
+    if settings.show_timeline:
+        told += ["timeline:", *("  " + line for line in _timeline(stub, to).split("\n"))]
     return "\n".join(told)
 
 
@@ -136,8 +141,8 @@ def _labelled(label: str, lines: Sequence[str]) -> list[str]:
 def _timeline(stub: ChannelServiceStub, to: str) -> str:
     """The whole of a short timeline; of a long one what concerns the client."""
     events = stub.timeline[:]
-    limit = None if verbosity.full else formatting.SHORT
-    if verbosity.full or len(events) <= _MOST_EVENTS:
+    limit = None if settings.full else formatting.SHORT
+    if settings.full or len(events) <= _MOST_EVENTS:
         return formatting.format_timeline(events, stub.timeline.start, limit=limit)
     addresses = (None, to, client_id_of(to))
     own = [event for event in events if event.client_id in addresses][-_MOST_EVENTS:]

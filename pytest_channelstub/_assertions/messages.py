@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from pytest_channelstub import _tokens as tokens
 from pytest_channelstub._assertions import failure_text
 from pytest_channelstub._record import formatting
-from pytest_channelstub._record.diagnosis import Reason, Reasons, client_id_of, times
+from pytest_channelstub._record.diagnosis import Diagnosis, Reason, client_id_of, times
+from pytest_channelstub._record.formatting import settings
 from pytest_channelstub._record.matching import ANY, may_match
+
+__all__ = ["settings"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,32 +26,32 @@ def queued(
     stub: ChannelServiceStub, to: str, pending: Sequence[str], expected: Sequence[object]
 ) -> str:
     """Why `assert_queued` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     client_id = client_id_of(to)
-    sent = _events_of(reasons, client_id, pending)
+    sent = _events_of(diagnosis, client_id, pending)
     used = _paired(expected, pending)
     unmet = [value for value, index in zip(expected, used, strict=True) if index is None]
     extra = [index for index in range(len(pending)) if index not in used]
     if unmet:
         skip = {sent[index] for index in used if index is not None}
         listed = _why_listed(client_id, pending, expected, unmet[0])
-        reason = reasons.why_absent(
+        reason = diagnosis.why_absent(
             to, lambda one: may_match(unmet[0], one), skip=skip, otherwise=listed
         )
         prefer = [event for event in map(sent.__getitem__, extra) if event is not None]
         miss = (
             []
             if reason is listed
-            else failure_text.miss(reasons, to, unmet[0], prefer=prefer, skip=skip)
+            else failure_text.miss(diagnosis, to, unmet[0], prefer=prefer, skip=skip)
         )
     else:
-        reason = _why_surplus(reasons, client_id, [sent[index] for index in extra])
+        reason = _why_surplus(diagnosis, client_id, [sent[index] for index in extra])
         miss = []
     return failure_text.text(
         stub,
         to,
         expected=_expected_queue(client_id, expected),
-        found=_found_queue(reasons, client_id, pending, extra),
+        found=_found_queue(diagnosis, client_id, pending, extra),
         miss=miss,
         reason=reason,
     )
@@ -58,21 +61,21 @@ def sent(
     stub: ChannelServiceStub, to: str, expected: object, count: int | None, found: Sequence[int]
 ) -> str:
     """Why `assert_sent` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     name = formatting.format_client(client_id_of(to))
     often = "" if count is None else f", {times(count)}"
     if found and count is not None and len(found) > count:
         surplus = found[count:]
-        reason = Reason(f"one too many was {reasons.fate(surplus[0])}")
+        reason = Reason(f"one too many was {diagnosis.fate(surplus[0])}")
         miss = []
     else:
-        reason = reasons.why_absent(to, lambda one: may_match(expected, one), skip=set(found))
-        miss = failure_text.miss(reasons, to, expected, skip=set(found))
+        reason = diagnosis.why_absent(to, lambda one: may_match(expected, one), skip=set(found))
+        miss = failure_text.miss(diagnosis, to, expected, skip=set(found))
     return failure_text.text(
         stub,
         to,
         expected=[f"{failure_text.show(expected)}, sent to {name}{often}"],
-        found=_found_sent(reasons, to, found),
+        found=_found_sent(diagnosis, to, found),
         miss=miss,
         reason=reason,
     )
@@ -80,53 +83,53 @@ def sent(
 
 def not_sent(stub: ChannelServiceStub, to: str, expected: object, found: Sequence[int]) -> str:
     """Why `assert_not_sent` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     name = formatting.format_client(client_id_of(to))
     what = "nothing" if expected is ANY else f"nothing like {failure_text.show(expected)}"
-    fates = [reasons.fate(index) for index in found[:3]]
-    if len(found) > len(fates):
-        fates.append(f"and {len(found) - len(fates)} more")
+    outcomes = [diagnosis.fate(index) for index in found[:3]]
+    if len(found) > len(outcomes):
+        outcomes.append(f"and {len(found) - len(outcomes)} more")
     return failure_text.text(
         stub,
         to,
         expected=[f"{what} sent to {name}"],
-        found=failure_text.listed([f"{failure_text.message(reasons, index)}" for index in found]),
+        found=failure_text.listed([f"{failure_text.message(diagnosis, index)}" for index in found]),
         miss=[],
-        reason=Reason("; ".join(fates)),
+        reason=Reason("; ".join(outcomes)),
     )
 
 
 def dropped(stub: ChannelServiceStub, to: str, expected: object) -> str:
     """Why `assert_dropped` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     name = formatting.format_client(client_id_of(to))
     what = "a message" if expected is ANY else failure_text.show(expected)
-    others = reasons.messages(to, ("drop",))
+    others = diagnosis.messages(to, ("drop",))
     found = f"{_count(others) if others else 'no message'} to {name} was dropped"
     if len(others) > 1:
         found = found.replace(" was ", " were ")
     queued = [
         index
-        for index in reasons.messages(to, ("send",))
-        if may_match(expected, reasons.story.events[index].message or "")
+        for index in diagnosis.messages(to, ("send",))
+        if may_match(expected, diagnosis.history.events[index].message or "")
     ]
     if queued:
-        reason = Reason(f"{name} was connected, and it was {reasons.fate(queued[-1])}")
+        reason = Reason(f"{name} was connected, and it was {diagnosis.fate(queued[-1])}")
     else:
-        reason = reasons.why_absent(to, lambda one: may_match(expected, one))
+        reason = diagnosis.why_absent(to, lambda one: may_match(expected, one))
     return failure_text.text(
         stub,
         to,
         expected=[f"{what}, sent to {name} and dropped"],
         found=[f"{found}, none like it" if others else found],
-        miss=[] if expected is ANY else failure_text.miss(reasons, to, expected),
+        miss=[] if expected is ANY else failure_text.miss(diagnosis, to, expected),
         reason=reason,
     )
 
 
 def connected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_connected` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     name = formatting.format_client(client_id_of(to))
     others = [formatting.format_client(one) for one in stub.connected_client_ids]
     who = ", ".join(others[: failure_text.MOST_MESSAGES]) or "nobody"
@@ -137,22 +140,22 @@ def connected(stub: ChannelServiceStub, to: str) -> str:
         expected=[f"{name} to be connected"],
         found=[f"{name} is not connected; {found}"],
         miss=[],
-        reason=reasons.why_unconnected(to),
+        reason=diagnosis.why_unconnected(to),
     )
 
 
 def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     client_id = client_id_of(to)
     name = formatting.format_client(client_id)
-    last = reasons.story.connection(client_id)
-    heard = "" if last is None else f" was last heard from at {reasons.at(last.heard)} and"
+    last = diagnosis.history.connection(client_id)
+    heard = "" if last is None else f" was last heard from at {diagnosis.at(last.heard)} and"
     return failure_text.text(
         stub,
         to,
         expected=[f"{name} not to be connected"],
-        found=[_state(reasons, client_id)],
+        found=[_state(diagnosis, client_id)],
         miss=[],
         reason=Reason(
             f"{name}{heard} has not left since; it is now {_now(stub)}",
@@ -226,7 +229,7 @@ def _token_text(
     stub: ChannelServiceStub, token: object, expected: str, found: str, reason: Reason
 ) -> str:
     if isinstance(token, str):
-        reason = Reasons(stub.timeline).why_foreign(token) or reason
+        reason = Diagnosis(stub.timeline).why_foreign(token) or reason
     to = token if isinstance(token, str) else ""
     return failure_text.text(stub, to, expected=[expected], found=[found], miss=[], reason=reason)
 
@@ -243,11 +246,11 @@ def _paired(expected: Sequence[object], pending: Sequence[str]) -> list[int | No
     return taken
 
 
-def _events_of(reasons: Reasons, client_id: str, pending: Sequence[object]) -> list[int | None]:
+def _events_of(diagnosis: Diagnosis, client_id: str, pending: Sequence[object]) -> list[int | None]:
     """The event that sent each pending message; None for what a test put there itself."""
     alike: dict[str, deque[int]] = defaultdict(deque)
-    for index in reasons.story.queues.get(client_id, ()):
-        alike[str.__str__(reasons.story.events[index].message or "")].append(index)
+    for index in diagnosis.history.queues.get(client_id, ()):
+        alike[str.__str__(diagnosis.history.events[index].message or "")].append(index)
     known = (
         alike.get(str.__str__(message)) if isinstance(message, str) else None for message in pending
     )
@@ -272,11 +275,11 @@ def _why_listed(
     )
 
 
-def _why_surplus(reasons: Reasons, client_id: str, extra: Sequence[int | None]) -> Reason:
+def _why_surplus(diagnosis: Diagnosis, client_id: str, extra: Sequence[int | None]) -> Reason:
     if not extra:
         return Reason("the same messages in another order: they wait in the order they were sent")
     name, first = repr(client_id), extra[0]
-    fate = "put into the list by hand" if first is None else reasons.fate(first)
+    fate = "put into the list by hand" if first is None else diagnosis.fate(first)
     return Reason(
         f"{formatting.plural(len(extra), 'message')} more than expected, the first {fate}",
         f"Name them all, or read them first; assert_sent(stub, {name}, ...) asks for one alone.",
@@ -296,10 +299,10 @@ def _expected_queue(client_id: str, expected: Sequence[object]) -> list[str]:
 
 
 def _found_queue(
-    reasons: Reasons, client_id: str, pending: Sequence[str], extra: Sequence[int]
+    diagnosis: Diagnosis, client_id: str, pending: Sequence[str], extra: Sequence[int]
 ) -> list[str]:
     if not pending:
-        return [f"nothing pending; {_state(reasons, client_id)}"]
+        return [f"nothing pending; {_state(diagnosis, client_id)}"]
     shown = [
         failure_text.show(message) + ("   <- not expected" if index in extra else "")
         for index, message in enumerate(pending)
@@ -307,14 +310,14 @@ def _found_queue(
     return [f"{formatting.plural(len(pending), 'message')} pending:", *failure_text.numbered(shown)]
 
 
-def _found_sent(reasons: Reasons, to: str, found: Sequence[int]) -> list[str]:
+def _found_sent(diagnosis: Diagnosis, to: str, found: Sequence[int]) -> list[str]:
     name = formatting.format_client(client_id_of(to))
     if found:
         return [
-            f"sent {times(len(found))}, at " + ", ".join(reasons.at(index) for index in found[:8])
+            f"sent {times(len(found))}, at " + ", ".join(diagnosis.at(index) for index in found[:8])
         ]
-    queued = reasons.messages(to, ("send",))
-    dropped = reasons.messages(to, ("drop",))
+    queued = diagnosis.messages(to, ("send",))
+    dropped = diagnosis.messages(to, ("drop",))
     if not queued and not dropped:
         return [f"no message to {name}"]
     told = "none queued"
@@ -329,12 +332,12 @@ def _count(indexes: Sequence[int]) -> str:
     return f"{formatting.plural(len(indexes), 'message')}"
 
 
-def _state(reasons: Reasons, client_id: str) -> str:
+def _state(diagnosis: Diagnosis, client_id: str) -> str:
     name = formatting.format_client(client_id)
-    last = reasons.story.connection(client_id)
+    last = diagnosis.history.connection(client_id)
     if last is None or last.last is not None:
         return f"{name} is not connected"
-    return f"{name} is connected since {reasons.at(last.first)}"
+    return f"{name} is connected since {diagnosis.at(last.first)}"
 
 
 def _now(stub: ChannelServiceStub) -> str:
@@ -343,12 +346,12 @@ def _now(stub: ChannelServiceStub) -> str:
 
 def nothing_to_receive(stub: ChannelServiceStub, client_id: str) -> str:
     """Why a client that wants to receive a message gets none."""
-    reasons = Reasons(stub.timeline)
+    diagnosis = Diagnosis(stub.timeline)
     return failure_text.text(
         stub,
         client_id,
         expected=[f"a message for {formatting.format_client(client_id)} to receive"],
-        found=[f"nothing pending; {_state(reasons, client_id)}"],
+        found=[f"nothing pending; {_state(diagnosis, client_id)}"],
         miss=[],
-        reason=reasons.why_nothing_to_receive(client_id),
+        reason=diagnosis.why_nothing_to_receive(client_id),
     )

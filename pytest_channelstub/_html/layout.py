@@ -15,7 +15,7 @@ from pytest_channelstub._record.history import ENDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_channelstub._record.history import Connection, Story
+    from pytest_channelstub._record.history import Connection, History
     from pytest_channelstub._record.timeline import Event
 
 ROW = 26.0
@@ -141,7 +141,7 @@ class Layout:
         hidden: How many requests are not drawn, as there was no app to take them.
     """
 
-    history: Story
+    history: History
     start: float
     first: int
     rows: tuple[Row, ...]
@@ -172,7 +172,7 @@ def half_width(depth: int) -> float:
     return 3.5 + 2.0 * min(depth, _DEEPEST_QUEUE)
 
 
-def lay_out(history: Story, start: float, first: int = 0) -> Layout:
+def lay_out(history: History, start: float, first: int = 0) -> Layout:
     """Lay a timeline out.
 
     Args:
@@ -354,9 +354,9 @@ def _place_lanes(events: Sequence[Event], messages: Sequence[str]) -> tuple[dict
     return lanes, lane_width
 
 
-def _count_lost(history: Story) -> Counter[int]:
+def _count_lost(history: History) -> Counter[int]:
     """Return how many messages each event made lost."""
-    outcomes = history.fates.values()
+    outcomes = history.outcomes.values()
     return Counter(one.index for one in outcomes if one.index is not None and one.kind != "read")
 
 

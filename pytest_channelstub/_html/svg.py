@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_channelstub._html.layout import Band, Break, Lane, Layout, Row, TokenBar
-    from pytest_channelstub._record.history import Fate
+    from pytest_channelstub._record.history import Outcome
 
 MESSAGE_LIMIT = 2000
 """How many characters of a message a description shows."""
@@ -98,13 +98,13 @@ def describe_event(chart: Layout, index: int) -> list[str]:
         chart: The picture's layout.
         index: Of the event.
     """
-    outcome = chart.history.fates.get(index)
+    outcome = chart.history.outcomes.get(index)
     notes = [] if outcome is None else [_describe_outcome(chart, outcome)]
     source = chart.history.events[index].source
     return [*notes, escape_unprintable(source)] if source else notes
 
 
-def _describe_outcome(chart: Layout, outcome: Fate) -> str:
+def _describe_outcome(chart: Layout, outcome: Outcome) -> str:
     if outcome.index is None:
         return "pending at the end" if outcome.kind == PENDING else "taken out of the list by hand"
     at = formatting.format_offset(chart.history.events[outcome.index].at, chart.start)

@@ -40,13 +40,13 @@ def complaint(timelines: Iterable[tuple[Timeline, int]], strict: frozenset[str])
 
 def _left(timeline: Timeline, since: int, strict: frozenset[str]) -> list[str]:
     from pytest_channelstub._record import formatting  # noqa: PLC0415 (only where strictness is asked for)
-    from pytest_channelstub._record.diagnosis import Reasons  # noqa: PLC0415
+    from pytest_channelstub._record.diagnosis import Diagnosis  # noqa: PLC0415
 
-    reasons = Reasons(timeline)
-    unread = {index for queue in reasons.story.queues.values() for index in queue}
+    diagnosis = Diagnosis(timeline)
+    unread = {index for queue in diagnosis.history.queues.values() for index in queue}
     left = [
         index
-        for index, event in enumerate(reasons.story.events)
+        for index, event in enumerate(diagnosis.history.events)
         if index >= since
         and index not in timeline._acknowledged
         and (
@@ -55,7 +55,7 @@ def _left(timeline: Timeline, since: int, strict: frozenset[str]) -> list[str]:
         )
     ]
     return [
-        f"{formatting.quoted(reasons.story.events[index].message or '')} to "
-        f"{formatting.format_client(reasons.story.events[index].client_id)}, {reasons.fate(index)}"
+        f"{formatting.quoted(diagnosis.history.events[index].message or '')} to "
+        f"{formatting.format_client(diagnosis.history.events[index].client_id)}, {diagnosis.fate(index)}"
         for index in left
     ]

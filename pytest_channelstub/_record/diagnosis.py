@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import _tokens as tokens
 from pytest_channelstub._record import formatting
-from pytest_channelstub._record.history import TAKEN, Story, replay
+from pytest_channelstub._record.history import TAKEN, History, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Match = Callable[[str], bool]
 
+_MOST_LEFT = 20
 _READERS = {
     "poll": "a poll (connect_and_pop_first_message)",
     "pop": "pop_first_message",
@@ -51,31 +52,31 @@ class Reason:
     advice: str = ""
 
 
-class Reasons:
-    """The reasons of one timeline.
+class Diagnosis:
+    """The diagnosis of one timeline.
 
     Args:
         timeline: Of the stub; it is read once, here.
 
     Attributes:
-        story: The timeline, replayed.
+        history: The timeline, replayed.
         start: What times are relative to, in seconds since the epoch.
     """
 
     def __init__(self, timeline: Timeline) -> None:
-        self.story: Story = replay(timeline._snapshot())
+        self.history: History = replay(timeline._snapshot())
         self.start = timeline.start
 
     def at(self, index: int) -> str:
         """When an event was, such as "+1.5 s"."""
-        return formatting.format_offset(self.story.events[index].at, self.start)
+        return formatting.format_offset(self.history.events[index].at, self.start)
 
     def messages(self, to: str, kinds: Sequence[str] = ("send", "drop")) -> tuple[int, ...]:
         """Indexes of the messages that went to a client id or token, queued or dropped."""
         client_id = client_id_of(to)
         return tuple(
             index
-            for index, event in enumerate(self.story.events)
+            for index, event in enumerate(self.history.events)
             if event.kind in kinds and event.client_id in (client_id, to)
         )
 
@@ -83,26 +84,26 @@ class Reasons:
 
     def fate(self, index: int) -> str:
         """What became of a message: "sent at +1.5 s and dropped: ..."."""
-        if self.story.events[index].kind == "drop":
+        if self.history.events[index].kind == "drop":
             return f"sent at {self.at(index)} and dropped: {self.why_dropped(index)}"
-        fate = self.story.fates[index]
+        fate = self.history.outcomes[index]
         if fate.kind == TAKEN:
             return f"sent at {self.at(index)} and taken out of the list of get_channel_messages"
         if fate.index is None:
             return f"sent at {self.at(index)}, and still pending"
-        event = self.story.events[fate.index]
+        event = self.history.events[fate.index]
         return f"sent at {self.at(index)} and {self._ended(event, fate.index)}"
 
     def why_dropped(self, index: int) -> str:
         """Why a message was dropped: "alice connected first at +2.0 s"."""
-        event = self.story.events[index]
+        event = self.history.events[index]
         address = event.client_id or ""
         if event.outcome == "expired token":
             return self._expired_address(address)
         name = formatting.format_client(address)
-        before = self.story.connection(address, before=index)
+        before = self.history.connection(address, before=index)
         if before is None:
-            after = self.story.next_connection(address, index)
+            after = self.history.next_connection(address, index)
             if after is None:
                 return f"{name} never connected"
             return f"{name} connected first at {self.at(after.first)}"
@@ -111,24 +112,24 @@ class Reasons:
     def _over(self, name: str, connection: Connection) -> str:
         assert connection.last is not None  # noqa: S101 (it was over when the message came)
         at = self.at(connection.last)
-        kind = self.story.events[connection.last].kind
+        kind = self.history.events[connection.last].kind
         if kind == "close":
             return f"{name} had closed its channel at {at}"
         if kind == "disconnect":
             return f"{name} was disconnected by hand at {at} (disconnect_channel_event)"
-        idle = self.story.events[connection.last].outcome.partition(",")[0]
+        idle = self.history.events[connection.last].outcome.partition(",")[0]
         return f"{name} had timed out at {at}, {idle}{self._token_over(connection)}"
 
     def _token_over(self, connection: Connection) -> str:
         """Why even a client that kept polling timed out: its token had ended."""
-        events = self.story.events
+        events = self.history.events
         read = tokens.read(events[connection.heard].token)
         if read is None or connection.last is None or read.expires > events[connection.last].at:
             return ""
         return f" (its token had expired at {formatting.format_offset(read.expires, self.start)})"
 
     def _again(self, client_id: str, index: int) -> str:
-        after = self.story.next_connection(client_id, index)
+        after = self.history.next_connection(client_id, index)
         return "" if after is None else f", and connected again only at {self.at(after.first)}"
 
     def _expired_address(self, token: str) -> str:
@@ -157,21 +158,27 @@ class Reasons:
 
     def advice(self, index: int) -> str:
         """What to type so that a message like this one arrives, or is found."""
-        event = self.story.events[index]
+        event = self.history.events[index]
         name = repr(client_id_of(event.client_id or ""))
         kind = self._cause(index)
         return _ADVICE.get(kind, "").format(name=name)
 
     def _cause(self, index: int) -> str:
-        event = self.story.events[index]
+        event = self.history.events[index]
         if event.kind == "send":
-            return self.story.fates[index].kind
+            return self.history.outcomes[index].kind
         if event.outcome == "expired token":
             return event.outcome
-        before = self.story.connection(event.client_id or "", before=index)
+        before = self.history.connection(event.client_id or "", before=index)
         if before is None or before.last is None:
             return "early"
-        return self.story.events[before.last].kind
+        return self.history.events[before.last].kind
+
+    def _is_left(self, index: int, strict: Collection[str]) -> bool:
+        if self.history.events[index].kind == "drop":
+            return "dropped" in strict
+        outcome = self.history.outcomes.get(index)
+        return "unread" in strict and outcome is not None and outcome.kind not in ("read", TAKEN)
 
     # One message that was expected, and is not there.
 
@@ -218,9 +225,9 @@ class Reasons:
     def why_unconnected(self, to: str) -> Reason:
         """Why a client is not connected: "alice had timed out at +3.5 s, ..."."""
         client_id = client_id_of(to)
-        last = self.story.connection(client_id)
+        last = self.history.connection(client_id)
         if last is not None and last.last is not None:
-            kind = self.story.events[last.last].kind
+            kind = self.history.events[last.last].kind
             advice = _ADVICE[kind].format(name=repr(client_id))
             return Reason(self._over(formatting.format_client(client_id), last), advice)
         advice = _ADVICE["early"].format(name=repr(client_id))
@@ -229,7 +236,7 @@ class Reasons:
 
     def why_foreign(self, to: str) -> Reason | None:
         """That a token was never made by this stub; None for any other address."""
-        made = any(one.kind == "create" and one.token == to for one in self.story.events)
+        made = any(one.kind == "create" and one.token == to for one in self.history.events)
         if made or tokens.read(to) is None:
             return None
         return Reason(
@@ -239,18 +246,18 @@ class Reasons:
         )
 
     def _alike(self, client_id: str) -> str:
-        for other in self.story.connections:
+        for other in self.history.connections:
             difference = how_alike(client_id, other)
             if difference:
                 return f"{formatting.quoted(other)} connected, which differs in {difference}; "
         return ""
 
     def _matching(self, indexes: Sequence[int], match: Match) -> list[int]:
-        events = self.story.events
+        events = self.history.events
         return [index for index in indexes if match(events[index].message or "")]
 
     def _failed(self, to: str, match: Match) -> Reason | None:
-        for index, event in reversed(tuple(enumerate(self.story.events))):
+        for index, event in reversed(tuple(enumerate(self.history.events))):
             if event.kind != "error" or event.client_id not in (to, client_id_of(to)):
                 continue
             if event.message is not None and match(event.message):
@@ -272,7 +279,7 @@ class Reasons:
 
     def _elsewhere(self, to: str, match: Match, *, least: int) -> Reason | None:
         """That it went to another address, of those with at least so much kinship."""
-        events = self.story.events
+        events = self.history.events
         client_id, own = client_id_of(to), {*self.messages(to)}
         sent = [
             index
@@ -301,7 +308,7 @@ class Reasons:
         if others:
             went = f"{formatting.plural(others, 'message')} went to {name}, and none matches"
             return Reason(f"never sent like this: {went}")
-        if any(event.kind in ("send", "drop") for event in self.story.events):
+        if any(event.kind in ("send", "drop") for event in self.history.events):
             return Reason(f"never sent: no message went to {name}, and none to others is like it")
         return Reason("never sent: the app has sent no message at all")
 
@@ -356,3 +363,53 @@ def explain_wait(  # noqa: PLR0913 (what a test has waited for)
         f"{number} {kind!r} event{plural}{whose} within {timeout:g} s of real time. "
         f"What happened so far, on the stub's clock:\n{events}"
     )
+
+
+def format_record(
+    timeline: Timeline, *, last: int | None = None, full: bool = False, colour: bool = False
+) -> str:
+    """A timeline as a failure shows it: a dropped message with its cause, a line with its source.
+
+    Args:
+        timeline: Of the stub.
+        last: How many events to show; None for all.
+        full: Whether to show messages in full.
+        colour: Whether to colour the kinds, for a terminal.
+    """
+    limit = None if full else formatting.SHORT
+    text = formatting.format_timeline(timeline[:], timeline.start, last=last, limit=limit)
+    return formatting.colour(text) if colour else text
+
+
+def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
+    """The messages of a test that nobody received and no assertion has named, a line each.
+
+    Args:
+        timeline: Of the stub.
+        strict: What counts: `dropped`, `unread` or both.
+
+    Returns:
+        For each message where it came from and what became of it; of more than twenty,
+        the first twenty and how many more there are. Empty if none was left.
+    """
+    diagnosis = Diagnosis(timeline)
+    lines = [
+        f"{formatting.quoted(event.message or '')} to {formatting.format_client(event.client_id)}, "
+        f"{diagnosis.fate(index)}"
+        for index, event in enumerate(diagnosis.history.events)
+        if index not in timeline._acknowledged and diagnosis._is_left(index, strict)
+    ]
+    if len(lines) > _MOST_LEFT:
+        lines[_MOST_LEFT:] = [f"and {len(lines) - _MOST_LEFT:,} more"]
+    return lines
+
+
+def list_remarks(stub: Any) -> list[str]:
+    """What is worth knowing of a stub where a test has failed, a sentence each.
+
+    Such as a refused call, an error of the app, or another stub that took the messages.
+
+    Args:
+        stub: A ChannelServiceStub, open or closed.
+    """
+    return []

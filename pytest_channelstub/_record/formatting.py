@@ -5,7 +5,8 @@ from __future__ import annotations
 import linecache
 import re
 import unicodedata
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_channelstub._record.timeline import Event
+
+
+@dataclass
+class Settings:
+    """How failures read; the plugin sets it for the time of a run, and restores it.
+
+    Attributes:
+        full: Whether failures show everything, however long, as with pytest's `-vv`.
+        show_timeline: Whether an assertion's text ends with the timeline. The plugin says
+            no: under pytest the timeline stands in a section of the report.
+    """
+
+    full: bool = False
+    show_timeline: bool = True
+
+
+settings = Settings()
+"""What holds now: outside pytest, the defaults."""
 
 SHORT = 72
 """How many characters of a message are shown where it is shortened."""
@@ -197,7 +216,7 @@ def format_time(at: float) -> str:
         at: Seconds since the epoch.
     """
     try:
-        known = datetime.fromtimestamp(at, timezone.utc)
+        known = datetime.fromtimestamp(at, UTC)
     except (OverflowError, OSError, ValueError):  # outside the calendar's years
         return f"{at:.15g} s since the epoch"
     text = known.isoformat(timespec="milliseconds").partition("+")[0]

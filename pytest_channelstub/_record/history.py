@@ -19,7 +19,7 @@ TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class Outcome:
     """What became of a message that reached a queue.
 
     Attributes:
@@ -49,18 +49,18 @@ class Connection:
 
 
 @dataclass(slots=True)
-class Story:
+class History:
     """A timeline, replayed.
 
     Attributes:
         events: As they happened.
-        fates: What became of each message that was queued, by the index of its event.
+        outcomes: What became of each message that was queued, by the index of its event.
         connections: Of each client, in order.
         queues: Of each client, the indexes of the messages that are pending at the end.
     """
 
     events: tuple[Event, ...]
-    fates: dict[int, Fate] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
     connections: dict[str, list[Connection]] = field(default_factory=dict)
     queues: dict[str, deque[int]] = field(default_factory=dict)
 
@@ -78,88 +78,88 @@ class Story:
         return next((one for one in begun if one.first is not None and one.first > after), None)
 
 
-def replay(snapshot: Snapshot) -> Story:
+def replay(snapshot: Snapshot) -> History:
     """Derive the history of a timeline.
 
     Args:
         snapshot: What happened, what is in the live lists, and who was connected before.
     """
-    story = Story(snapshot.events)
+    history = History(snapshot.events)
     for client_id, since in snapshot.carried.items():
-        story.connections[client_id] = [Connection(None, None, since=since)]
-        story.queues[client_id] = deque()
-    for index, event in enumerate(story.events):
+        history.connections[client_id] = [Connection(None, None, since=since)]
+        history.queues[client_id] = deque()
+    for index, event in enumerate(history.events):
         step = _STEPS.get(event.kind)
         if step is not None:
-            step(story, index, event)
+            step(history, index, event)
     for client_id, messages in snapshot.live_lists.items():
-        _take_out(story, client_id, messages)
-    return story
+        _take_out(history, client_id, messages)
+    return history
 
 
-def _connect(story: Story, index: int, event: Event) -> None:
+def _connect(history: History, index: int, event: Event) -> None:
     client_id = event.client_id or ""
-    story.connections.setdefault(client_id, []).append(Connection(index, index, since=event.at))
-    story.queues[client_id] = deque()
+    history.connections.setdefault(client_id, []).append(Connection(index, index, since=event.at))
+    history.queues[client_id] = deque()
 
 
-def _hear(story: Story, index: int, event: Event) -> None:
-    connection = story.connection(event.client_id or "")
+def _hear(history: History, index: int, event: Event) -> None:
+    connection = history.connection(event.client_id or "")
     if connection is not None:
         connection.heard = index
 
 
-def _send(story: Story, index: int, event: Event) -> None:
-    story.fates[index] = Fate()
-    story.queues.setdefault(event.client_id or "", deque()).append(index)
+def _send(history: History, index: int, event: Event) -> None:
+    history.outcomes[index] = Outcome()
+    history.queues.setdefault(event.client_id or "", deque()).append(index)
 
 
-def _read(story: Story, index: int, event: Event) -> None:
+def _read(history: History, index: int, event: Event) -> None:
     if event.outcome != "pop":
-        _hear(story, index, event)
-    queue = story.queues.get(event.client_id or "", ())
+        _hear(history, index, event)
+    queue = history.queues.get(event.client_id or "", ())
     # Whoever holds the live list may have taken messages out of it unseen.
     for sent in queue:
-        if story.events[sent].message == event.message:
-            story.fates[sent] = Fate("read", index)
-            story.queues[event.client_id or ""].remove(sent)
+        if history.events[sent].message == event.message:
+            history.outcomes[sent] = Outcome("read", index)
+            history.queues[event.client_id or ""].remove(sent)
             return
 
 
-def _end(story: Story, index: int, event: Event) -> None:
-    connection = story.connection(event.client_id or "")
+def _end(history: History, index: int, event: Event) -> None:
+    connection = history.connection(event.client_id or "")
     if connection is not None and connection.last is None:
         connection.last = index
-        _empty(story, index, event)
+        _empty(history, index, event)
 
 
-def _empty(story: Story, index: int, event: Event) -> None:
-    for sent in story.queues.pop(event.client_id or "", ()):
-        story.fates[sent] = Fate(event.kind, index)
+def _empty(history: History, index: int, event: Event) -> None:
+    for sent in history.queues.pop(event.client_id or "", ()):
+        history.outcomes[sent] = Outcome(event.kind, index)
 
 
-def _reset(story: Story, index: int, event: Event) -> None:
-    for queue in story.queues.values():
+def _reset(history: History, index: int, event: Event) -> None:
+    for queue in history.queues.values():
         for sent in queue:
-            story.fates[sent] = Fate(event.kind, index)
+            history.outcomes[sent] = Outcome(event.kind, index)
         queue.clear()
 
 
-def _take_out(story: Story, client_id: str, messages: Sequence[object]) -> None:
+def _take_out(history: History, client_id: str, messages: Sequence[object]) -> None:
     left = Counter(str.__str__(one) for one in messages if isinstance(one, str))
     pending: deque[int] = deque()
     # Where messages are alike, the first were taken, as a poll would have.
-    for index in reversed(story.queues.get(client_id, ())):
-        message = str.__str__(story.events[index].message or "")
+    for index in reversed(history.queues.get(client_id, ())):
+        message = str.__str__(history.events[index].message or "")
         left[message] -= 1
         if left[message] < 0:
-            story.fates[index] = Fate(TAKEN)
+            history.outcomes[index] = Outcome(TAKEN)
         else:
             pending.appendleft(index)
-    story.queues[client_id] = pending
+    history.queues[client_id] = pending
 
 
-_STEPS: dict[str, Callable[[Story, int, Event], None]] = {
+_STEPS: dict[str, Callable[[History, int, Event], None]] = {
     "connect": _connect,
     "refresh": _hear,
     "poll": _hear,

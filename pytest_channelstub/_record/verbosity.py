@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-full = False
-"""What holds now."""
+from pytest_channelstub._record.formatting import settings
 
 
 def show_in_full(wanted: bool) -> bool:
@@ -12,6 +11,5 @@ def show_in_full(wanted: bool) -> bool:
     Returns:
         What it was before, to be given back later.
     """
-    global full
-    before, full = full, wanted
+    before, settings.full = settings.full, wanted
     return before

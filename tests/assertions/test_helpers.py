@@ -57,7 +57,7 @@ def test_a_count_that_is_none_is_refused_and_changes_nothing(
     with pytest.raises(error, match=re.escape(told)):
         assert_sent(channel_stub, "alice", "tick", count=count)
     assert channel_stub.timeline == before
-    assert channel_stub.timeline.expected == set()
+    assert channel_stub.timeline._acknowledged == set()
 
 
 def test_a_dropped_message_is_neither_sent_nor_not_sent(channel_stub):
@@ -133,7 +133,7 @@ def test_messages_named_by_assert_dropped_and_assert_queued_count_as_expected(
     assert_dropped(channel_stub, "alice", "early")
     assert_queued(channel_stub, "alice", "two", "three")
 
-    expected = [channel_stub.timeline[index] for index in sorted(channel_stub.timeline.expected)]
+    expected = [channel_stub.timeline[index] for index in sorted(channel_stub.timeline._acknowledged)]
     assert [event.message for event in expected] == ["early", "two", "three"]
 
 
@@ -142,7 +142,7 @@ def test_a_failed_assertion_names_nothing_as_expected(channel_stub, channel_clie
     channel.send_message("alice", "hi")
     with pytest.raises(AssertionError):
         assert_queued(channel_stub, "alice", "ho")
-    assert channel_stub.timeline.expected == set()
+    assert channel_stub.timeline._acknowledged == set()
 
 
 def test_a_failure_points_at_the_line_of_the_test(channel_stub):

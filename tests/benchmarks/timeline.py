@@ -10,7 +10,7 @@ import time
 import tracemalloc
 
 from pytest_channelstub._record import formatting
-from pytest_channelstub._record.diagnosis import Reasons
+from pytest_channelstub._record.diagnosis import Diagnosis
 from pytest_channelstub._record.timeline import Timeline
 
 EVENTS = 1_000_000
@@ -59,7 +59,7 @@ def main():
     cost, size = microseconds_an_event(), megabytes()
     timeline = record(10_000)
     told = milliseconds_of(lambda: formatting.format_timeline(timeline[:], 0.0, last=50))
-    why = milliseconds_of(lambda: Reasons(timeline).why_absent("bob", lambda _: False))
+    why = milliseconds_of(lambda: Diagnosis(timeline).why_absent("bob", lambda _: False))
     sys.stdout.write(
         f"recording: {cost:.3f} us an event (at most {AT_MOST_MICROSECONDS})\n"
         f"{EVENTS:,} events: {size:.0f} MB, messages included (at most {AT_MOST_MEGABYTES})\n"

@@ -304,8 +304,8 @@ def test_a_message_whose_sending_failed_by_an_error_that_was_set(
         channel.send_message("alice", "hi")
 
     assert reason_of(assert_queued, channel_stub, "alice", "hi") == (
-        "sending it failed at +1.0 s: SendChannelMessage raised OverQuotaError, an error that "
-        "was set (SetError or channel_error). "
+        "sending it failed at +1.0 s: SendChannelMessage raised OverQuotaError (SetError), an error "
+        "that was set (SetError or channel_error). "
         "stub.SetError(None) lifts an error that was set for all calls."
     )
 
