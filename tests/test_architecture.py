@@ -73,7 +73,6 @@ def test_every_module_belongs_to_one_layer():
     )
 
 
-@pytest.mark.xfail(strict=False, reason="the core still imports _appengine")
 def test_a_module_imports_from_its_own_room_or_from_lower_layers():
     place = {
         file: (depth, room)
