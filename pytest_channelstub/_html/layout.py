@@ -22,7 +22,7 @@ ROW = 26.0
 APP_X = 28.0
 LETTER = 5.9  # pixels of a label's letter, on average
 _BESIDE_LABEL = 63.0  # pixels of a lane that its messages' labels leave free
-_WIDEST_LANE, _NARROWEST_LANE = 250.0, 122.0
+_WIDEST_LANE, _NARROWEST_LANE = 236.0, 122.0
 _ALL_LANES = 1060.0
 _RIGHT_MARGIN = 190.0
 _TOP = 24.0
@@ -30,7 +30,7 @@ _BREAK = 40.0
 _LONGEST_DRAWN = 20  # seconds; a longer time without events is a break
 _DEEPEST_QUEUE = 6
 _TOKEN_COLUMNS = 3
-_DIGIT = 6.6  # pixels of a letter of the column of times, on average
+_DIGIT = 6.4  # pixels of a letter of the column of times, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +290,7 @@ class _Spans:
 
 def _gutter(rows: Sequence[Row], start: float) -> float:
     longest = max((len(formatting.format_offset(row.event.at, start)) for row in rows), default=0)
-    return 24.0 + _DIGIT * longest
+    return 18.0 + _DIGIT * longest
 
 
 def _is_request_without_app(event: Event) -> bool:

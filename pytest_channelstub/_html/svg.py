@@ -65,13 +65,13 @@ def draw_times(chart: Layout) -> str:
     for row in chart.rows:
         if row.instant != last:
             time = formatting.format_offset(row.event.at, chart.start)
-            parts.append(_text(chart.gutter - 12, row.y, time, "time", anchor="end"))
+            parts.append(_text(chart.gutter - 9, row.y, time, "time", anchor="end"))
             last = row.instant
     for one in chart.breaks:
         length = (
             f"{formatting.format_duration(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
         )
-        parts.append(_text(12, one.y, length, "idle on"))
+        parts.append(_text(9, one.y, length, "idle on"))
     return "\n".join([*parts, "</svg>"])
 
 
