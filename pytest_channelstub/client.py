@@ -153,7 +153,7 @@ class ChannelClient:
         self._closed = True
         self._end_lease()
         if not self._stub._is_closed:
-            self._stub._end(self.client_id, "close", only_connected=True)
+            self._stub._end(self.client_id, "close", self.token)
 
     def _end_lease(self) -> None:
         """Keep the connection alive no longer; it ends two seconds from now.

@@ -259,7 +259,9 @@ class APIProxyStub:
 
     def _raise_set_error(self, call: str, request: Any) -> None:
         rules = [
-            (*rule, "SetError") for rule in map(self._errors.get, (call, None)) if rule is not None
+            (*rule, origin)
+            for key, origin in ((call, f"SetError for {call}"), (None, "SetError"))
+            if (rule := self._errors.get(key)) is not None
         ]
         rules += [
             (each.error, each.rate, each.origin)

@@ -39,11 +39,13 @@ class Timer:
         due: Microseconds since the epoch; None once it has run or was cancelled.
         order: Its place among the timers that are due at the same time.
         client_id: Whose it is.
+        cause: Why it disconnects the client, in a few words; empty for its time-out.
     """
 
     due: int | None
     order: int
     client_id: str
+    cause: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -227,6 +229,7 @@ class State:
         outgoing: Outgoing | None,
         note: str = "",
         timer: Timer | None = None,
+        token: str | None = None,
     ) -> Change:
         """Disconnect a client, connected or not; what is pending for it is lost.
 
@@ -238,6 +241,7 @@ class State:
             outgoing: The request to the app that follows.
             note: Stands before the outcome.
             timer: The timer that has run; the others are cancelled too, without one.
+            token: Of the client that closed its channel.
         """
         client = self.clients.get(client_id, _UNKNOWN)
         outcome = "was not connected" if client.queue is None else f"{len(client.queue)} unread"
@@ -251,15 +255,17 @@ class State:
             ]
         else:
             change += [_later(self.clients.pop, client_id, None)]
-        row = Row(now, kind, client_id, outcome=note + outcome, source=source)
+        row = Row(now, kind, client_id, token, outcome=note + outcome, source=source)
         return [*change, *self.request(outgoing, row), *self._sweep()]
 
-    def add_timer(self, now: int, client_id: str, client: Client | None = None) -> Change:
+    def add_timer(
+        self, now: int, client_id: str, client: Client | None = None, cause: str = ""
+    ) -> Change:
         """Have a client disconnected two seconds from now, or from its leases' end."""
         change: Change = []
         if client is None:
             client, change = self._client(client_id)
-        timer = Timer(self._deadline(now, client), next(self._order), client_id)
+        timer = Timer(self._deadline(now, client), next(self._order), client_id, cause)
         return [
             *change,
             _later(setattr, client, "timers", (*client.timers, timer)),

@@ -401,7 +401,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _plan_timer(self, now: int, client_id: str) -> _Steps[None]:
         dispatcher = self._foreign_dispatcher()
         if dispatcher is None:
-            return self._state.add_timer(now, client_id), None
+            cause = f"{self.CHANNEL_TIMEOUT_SECONDS} s after add_disconnect_event"
+            return self._state.add_timer(now, client_id, cause=cause), None
         return [self._hand_over_timer(dispatcher, now, client_id)], None
 
     def connect_channel(self, token: str | bytes) -> None:
@@ -659,8 +660,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
                 return []
             timed_out, due = timer.client_id, timer.due
             outgoing, change = self._outgoing("disconnected", timed_out, due, None)
-            note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
-            ended = self._state.end("timeout", due, timed_out, None, outgoing, note, timer)
+            cause = timer.cause or f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
+            ended = self._state.end("timeout", due, timed_out, None, outgoing, f"{cause}, ", timer)
             return [*ended, *change]
 
         self._commit(plan)
@@ -797,22 +798,23 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             return [], None
         return [self._state.record(Row(now, "poll", client_id, token, source=source))], None
 
-    def _end(self, client_id: str, kind: Kind, *, only_connected: bool = False) -> None:
+    def _end(self, client_id: str, kind: Kind, token: str | None = None) -> None:
+        """Disconnect a client; with the token of one that leaves, only if it is connected."""
         self._log("Removing channel of client id %s", client_id)
-        self._step(self._plan_end, client_id, kind, only_connected, caller())
+        self._step(self._plan_end, client_id, kind, token, caller())
 
     def _plan_end(
         self,
         now: int,
         client_id: str,
         kind: Kind,
-        only_connected: bool,
+        token: str | None,
         source: Source | None,
     ) -> _Steps[None]:
-        if only_connected and self._state.queue(client_id) is None:
+        if token is not None and self._state.queue(client_id) is None:
             return [], None
         outgoing, handed = self._outgoing("disconnected", client_id, now, source)
-        ended = self._state.end(kind, now, client_id, source, outgoing)
+        ended = self._state.end(kind, now, client_id, source, outgoing, token=token)
         dispatcher = self._foreign_dispatcher()
         if dispatcher is not None:
             cancel = partial(dispatcher.cancel_events, client_id)
