@@ -1,4 +1,4 @@
-"""All code in the README runs.
+"""All code in the README and the documentation runs.
 
 - A `python` block is a test file, and all of its tests pass. With `<!-- run: fails -->` on
   the line before it, all of them fail; with `<!-- run: passes, needs NAME -->` it is skipped
@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<needs>[\w. ]+))? -->")
 FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
 DURATION = re.compile(r" in \d+\.\d+s\b")
-LONGEST = 900
+MOST_README_LINES = 250
 # pytest-asyncio wants every directory to have this setting; a scenario wants its order.
 QUIETLY = ("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:randomly")
 PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
@@ -47,7 +48,7 @@ class Block:
         if self.language in ("ini", "toml"):
             return {"ini": "pytest.ini", "toml": "pyproject.toml"}[self.language]
         named = FILE_NAME.match(self.code.partition("\n")[0])
-        return named[1] if named else "test_readme_example.py"
+        return named[1] if named else "test_example.py"
 
 
 def fences(text):
@@ -66,19 +67,20 @@ def fences(text):
         before = line if opened is None and line else before
 
 
-def blocks(text):
+def blocks(page):
     files, under = {}, None
-    for number, heading, before, language, code in fences(text):
+    for number, heading, before, language, code in fences(page.read_text("utf-8")):
         if heading != under:
             files, under = {}, heading
-        block = Block(f"{heading}, line {number}", language, code, before, dict(files))
+        name = f"{page.stem}: {heading}, line {number}"
+        block = Block(name, language, code, before, dict(files))
         if language in ("python", "ini", "toml"):
             files[block.file_name] = code
         if language in ("python", "ini", "toml", "console"):
             yield block
 
 
-BLOCKS = list(blocks(README.read_text("utf-8")))
+BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def of(*languages):
@@ -167,10 +169,18 @@ def plain(lines):
     return [DURATION.sub(" in ...s", line.rstrip()).strip("=").strip() for line in lines]
 
 
-def test_every_marker_is_understood():
-    text = README.read_text("utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_marker_is_understood(page):
+    text = page.read_text("utf-8")
     assert text.count("<!-- run:") == len(MARKER.findall(text))
 
 
-def test_the_readme_has_less_than_900_lines():
-    assert len(README.read_text("utf-8").splitlines()) < LONGEST
+def test_the_readme_is_short():
+    assert len(PAGES[0].read_text("utf-8").splitlines()) <= MOST_README_LINES
+
+
+def test_the_readmes_shell_commands_are_those_of_a_fresh_clone():
+    commands = [block for block in fences(PAGES[0].read_text("utf-8")) if block[3] == "sh"]
+
+    assert ["tests/examples" in commands[0][4], ".[test]" in commands[1][4]] == [True, True]
+    assert len(commands) == 2
