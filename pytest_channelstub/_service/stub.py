@@ -21,6 +21,7 @@ from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     InvalidChannelClientIdError,
+    InvalidMessageError,
 )
 from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
 from pytest_channelstub._service.delivery import Outbox, Outgoing, caller, check_app
