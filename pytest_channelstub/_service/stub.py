@@ -184,10 +184,12 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     ) -> None:
         client_id = request.application_key()
         if not client_id:
-            self._refuse_call("CreateChannel", request, "the client id is empty")
+            self._refuse_call(
+                request, "the client id is empty", ChannelServiceError.INVALID_CHANNEL_KEY
+            )
         if not _is_utf8(client_id):
             what = f"the client id holds a lone surrogate: {formatting.shorten_repr(client_id)}"
-            self._refuse_call("CreateChannel", request, what)
+            self._refuse_call(request, what, ChannelServiceError.INVALID_CHANNEL_KEY)
         minutes = (
             request.duration_minutes()
             if request.has_duration_minutes()
@@ -212,12 +214,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _Dynamic_SendChannelMessage(self, request: SendMessageRequest, response: object) -> None:
         message, address = request.message(), request.application_key()
         if not message:
-            self._refuse_call(
-                "SendChannelMessage",
-                request,
-                "the message is empty",
-                ChannelServiceError.BAD_MESSAGE,
-            )
+            self._refuse_call(request, "the message is empty", ChannelServiceError.BAD_MESSAGE)
         is_sent = self._step(self._plan_send, address, message, caller())
         done = "Sending message to" if is_sent else "SKIPPING message, not connected:"
         self._log("%s client id %s: %r", done, address, message)
@@ -250,21 +247,18 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         try:
             super().CheckRequest(service, call, request)
         except (AssertionError, apiproxy_errors.Error) as error:
-            self._record_refusal(
-                _field(request, "application_key"), _field(request, "message"), error
-            )
+            self._record_request_refusal(request, error)
             raise
 
-    def _refuse_call(
-        self,
-        call: str,
-        request: Any,
-        detail: str,
-        code: int = ChannelServiceError.INVALID_CHANNEL_KEY,
-    ) -> NoReturn:
-        error = apiproxy_errors.ApplicationError(code, detail)
+    def _refuse_call(self, request: Any, detail: str, code: int) -> NoReturn:
+        """Raise the service's error, recorded as the one that the app's side makes of it."""
+        is_message = code == ChannelServiceError.BAD_MESSAGE
+        error = InvalidMessageError if is_message else InvalidChannelClientIdError
+        self._record_request_refusal(request, error(detail))
+        raise apiproxy_errors.ApplicationError(code, detail)
+
+    def _record_request_refusal(self, request: Any, error: Exception) -> None:
         self._record_refusal(_field(request, "application_key"), _field(request, "message"), error)
-        raise error
 
     def _record_refusal(self, client_id: object, message: object, error: Exception) -> None:
         """Record that a call was turned down for its arguments."""
