@@ -1,8 +1,9 @@
 """A chat room on App Engine's Channel API: one room, many users, several tabs each.
 
 Who is present is known from the requests that App Engine makes when a page opens its
-channel and when it goes away. The channel module comes from outside: in production it is
-`google.appengine.api.channel` or what replaces it, in a test `pytest_channelstub.channel`.
+channel and when it goes away.
+
+`python -m pytest_channelstub.web chat:app` serves it for a look in a browser.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+try:
+    from google.appengine.api import channel
+except ImportError:  # no App Engine SDK here
+    from pytest_channelstub import channel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import ModuleType
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     Form = dict[str, str]
@@ -47,8 +52,7 @@ class Chat:
     would share one queue, and each message would reach only one of them.
     """
 
-    def __init__(self, channel: ModuleType) -> None:
-        self.channel = channel
+    def __init__(self) -> None:
         self.history: deque[Message] = deque(maxlen=HISTORY)
         self._numbers = itertools.count(1)
         self._client_ids: dict[str, str] = {}  # by token
@@ -95,8 +99,8 @@ class Chat:
             raise Refused(HTTPStatus.BAD_REQUEST, "tell your name")
         client_id = f"{name}/{next(self._numbers)}"
         try:
-            token = self.channel.create_channel(client_id, duration_minutes=TOKEN_MINUTES)
-        except self.channel.InvalidChannelClientIdError:
+            token = channel.create_channel(client_id, duration_minutes=TOKEN_MINUTES)
+        except channel.InvalidChannelClientIdError:
             raise Refused(HTTPStatus.BAD_REQUEST, "that name is too long") from None
         self._client_ids[token] = client_id
         self._tabs[client_id] = False
@@ -109,7 +113,7 @@ class Chat:
         text = form.get("text", "")
         if len(text) > LONGEST_TEXT:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "make it shorter")
-        said: Message = {"kind": "said", "name": _name(client_id), "text": text}
+        said: Message = {"said": text, "by": _name(client_id)}
         self._broadcast(said)
         self.history.append(said)
         return said
@@ -118,17 +122,17 @@ class Chat:
         client_id = form["from"]
         newcomer = _name(client_id) not in self.present
         self._tabs[client_id] = True
-        self._send(client_id, {"kind": "present", "names": self.present})
+        self._send(client_id, {"present": self.present})
         for message in self.history:
             self._send(client_id, message)
         if newcomer:
-            self._broadcast({"kind": "joined", "name": _name(client_id)}, but=client_id)
+            self._broadcast({"joined": _name(client_id)}, but=client_id)
 
     def _disconnected(self, form: Form) -> None:
         client_id = form["from"]
         was_open = self._tabs.pop(client_id, False)
         if was_open and _name(client_id) not in self.present:
-            self._broadcast({"kind": "left", "name": _name(client_id)})
+            self._broadcast({"left": _name(client_id)})
 
     def _broadcast(self, message: Message, *, but: str = "") -> None:
         for client_id in list(self._tabs):
@@ -136,14 +140,7 @@ class Chat:
                 self._send(client_id, message)
 
     def _send(self, client_id: str, message: Message) -> None:
-        self.channel.send_message(client_id, json.dumps(message))
-
-
-def production_app() -> Chat:
-    """The app as App Engine runs it."""
-    from google.appengine.api import channel  # noqa: PLC0415 (not to be had in every test)
-
-    return Chat(channel)
+        channel.send_message(client_id, json.dumps(message))
 
 
 def _name(client_id: str) -> str:
@@ -161,3 +158,6 @@ def _respond(
     headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
     start_response(f"{status.value} {status.phrase}", headers)
     return [body]
+
+
+app = Chat()

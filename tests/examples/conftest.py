@@ -10,13 +10,13 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from chat import Chat
 
-from pytest_channelstub import ChannelClient, channel
+from pytest_channelstub import ChannelClient
 
 
 @pytest.fixture
 def channel_app():
     """The plugin sends the connected and disconnected requests to this app."""
-    return Chat(channel)
+    return Chat()
 
 
 class Site:
