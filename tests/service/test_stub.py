@@ -1,4 +1,4 @@
-"""The stub and its pages, without pytest's side: misuse, hostile values, and odd moments."""
+"""The stub and its clients without pytest: arguments, leases, tokens, resets and its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import threading
 
 import pytest
 
-from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, channel
-from pytest_channelstub._service.delivery import ChannelAppWarning, RequestInfo
-from pytest_channelstub._service.process_clock import SystemClock
+from pytest_channelstub import (
+    ChannelClient,
+    ChannelServiceStub,
+    FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
+    apiproxy_errors,
+    channel,
+)
 from pytest_channelstub._record.timeline import Timeline
+from pytest_channelstub._service.clock import SystemClock
 
 
 class Unshowable:
@@ -22,42 +29,17 @@ class Unshowable:
     __repr__ = __str__
 
 
-class UnshowableText(str):
-    __slots__ = ()
-
-    def __str__(self):
-        raise ZeroDivisionError
-
-    __repr__ = __format__ = __str__
-
-
-NO_TOKENS = [
+NOT_TOKENS = [
     None,
     b"bytes",
+    b"\xff",
     True,
     1.5,
     [],
     "\ud800",
     pytest.param(10**5000, id="five thousand digits"),
     pytest.param(Unshowable(), id="unshowable"),
-    pytest.param(UnshowableText("x"), id="unshowable text"),
 ]
-
-
-class App:
-    """Answers as it is told, and remembers whom it was told of."""
-
-    def __init__(self, status="200 OK"):
-        self.status = status
-        self.told = []
-        self.do = lambda: None
-
-    def __call__(self, environ, start_response):
-        form = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        self.told.append((environ["PATH_INFO"].split("/")[3], form))
-        self.do()
-        start_response(self.status, [])
-        return [b"done"]
 
 
 @pytest.fixture
@@ -66,48 +48,42 @@ def stub():
         yield stub
 
 
-@pytest.fixture
-def app(stub):
-    stub.app = App()
-    return stub.app
-
-
-def pickled(value):
-    return pickle.loads(pickle.dumps(value))  # noqa: S301 (its own)
-
-
-def connected(stub, client_id="alice", **options):
+def connect(stub, client_id="alice", **options):
     return ChannelClient(stub, channel.create_channel(client_id), **options)
 
 
-# Values that are no tokens, and no client ids.
+def kinds(stub):
+    return [event.kind for event in stub.timeline]
 
 
-@pytest.mark.parametrize("token", NO_TOKENS)
-def test_what_is_no_token_is_an_invalid_one_whatever_it_is(stub, token):
+# Arguments.
+
+
+@pytest.mark.parametrize("value", NOT_TOKENS)
+def test_any_other_value_is_an_invalid_token(stub, value):
     for method in (
         stub.validate_token_and_extract_client_id,
         stub.connect_channel,
         stub.connect_and_pop_first_message,
     ):
-        with pytest.raises(InvalidTokenError, match="is no channel token: pass what"):
-            method(token)
+        with pytest.raises(InvalidTokenError, match="is not a channel token: pass what"):
+            method(value)
 
-    assert stub.client_id_from_token(token) is None
-    assert stub.get_channel_messages(token) is None
-    assert stub.has_channel_messages(token) is False
-    assert stub.pop_first_message(token) is None
-    assert stub.clear_channel_messages(token) is None
+    assert stub.client_id_from_token(value) is None
+    assert stub.get_channel_messages(value) is None
+    assert stub.has_channel_messages(value) is False
+    assert stub.pop_first_message(value) is None
+    assert stub.clear_channel_messages(value) is None
     assert [event.outcome for event in stub.timeline] == ["invalid", "invalid"]
-    assert repr(stub.timeline[:])
 
 
-def test_a_token_that_is_text_of_another_class_is_recorded_as_its_text(stub):
+def test_a_token_may_be_utf8_bytes(stub):
     token = channel.create_channel("alice")
 
-    stub.connect_channel(UnshowableText(token))
+    stub.connect_channel(token.encode())
 
     assert stub.connected_client_ids == ("alice",)
+    assert stub.timeline.of("alice", kind="connect")[0].token == token
 
 
 @pytest.mark.parametrize(
@@ -115,13 +91,12 @@ def test_a_token_that_is_text_of_another_class_is_recorded_as_its_text(stub):
     [
         None,
         5,
-        b"alice",
         [],
         pytest.param(10**5000, id="five thousand digits"),
         pytest.param(Unshowable(), id="unshowable"),
     ],
 )
-def test_a_client_id_that_is_no_text_changes_nothing(stub, app, client_id):
+def test_a_client_id_that_is_not_text_changes_nothing(stub, client_id):
     for method in (
         stub.add_connect_event,
         stub.add_disconnect_event,
@@ -132,159 +107,57 @@ def test_a_client_id_that_is_no_text_changes_nothing(stub, app, client_id):
             method(client_id)
 
     stub.clock.advance(10)
-    assert (len(stub.timeline), stub.requests, app.told) == (0, (), [])
+    assert kinds(stub) == []
 
 
-def test_a_client_id_of_another_class_of_text_is_told_as_its_text(stub, app):
-    stub.disconnect_channel_event(UnshowableText("alice"))
+def test_a_client_id_may_be_utf8_bytes_and_bad_bytes_are_refused(stub):
+    connect(stub, "é")
 
-    assert app.told == [("disconnected", b"from=alice")]
-
-
-def test_a_client_id_that_utf8_cannot_hold_reaches_the_app_all_the_same(stub, app):
-    stub.add_disconnect_event("\ud800")
-    stub.clock.advance(2)
-
-    assert app.told == [("disconnected", b"from=%ED%A0%80")]
-    assert repr(stub.timeline[:])
+    assert stub.is_connected("é".encode())
+    stub.disconnect("é".encode())
+    assert not stub.is_connected("é")
+    with pytest.raises(channel.InvalidChannelClientIdError, match="not UTF-8"):
+        stub.disconnect(b"\xff")
 
 
-def test_an_expired_token_says_when_it_ended_and_how_long_ago(stub):
+def test_a_closing_kind_other_than_close_and_disconnect_is_refused(stub):
+    with pytest.raises(ValueError, match="pass 'close' or 'disconnect'"):
+        stub.disconnect("alice", kind="timeout")
+
+
+def test_an_expired_token_error_says_when_it_expired(stub):
     token = channel.create_channel("alice", duration_minutes=1)
     stub.clock.advance(minutes=2, seconds=0.5)
 
     with pytest.raises(TokenTimedOutError) as caught:
         stub.connect_channel(token)
     assert str(caught.value) == (
-        "the token of client id 'alice' ended 59.5 s ago, at +1 min 1 s: "
+        "the token of client id 'alice' expired 59.5 s ago, at +1 min 1 s: "
         "make another with create_channel"
     )
 
 
-# The app's handler.
-
-
-def test_a_status_without_a_code_is_an_error_that_says_so(stub, app):
-    app.status = "OK"
-
-    with pytest.raises(AssertionError, match="with the status 'OK': call start_response with"):
-        stub.add_connect_event("alice")
-
-    assert stub.requests[0].status is None
-    assert stub.timeline[-1].outcome.startswith("AssertionError")
-
-
-def test_an_app_that_never_starts_its_response_is_told_so(stub):
-    stub.app = lambda *_: []
-
-    with pytest.raises(AssertionError, match="without calling start_response"):
-        stub.add_connect_event("alice")
-
-
-def test_an_answer_is_closed_when_it_was_read(stub):
-    class Answer(list):
-        closed = False
-
-        def close(self):
-            self.closed = True
-
-    answer = Answer([b"a", b"b"])
-    stub.app = lambda _, start_response: start_response("204 No Content", []) and answer
-
-    stub.add_connect_event("alice")
-
-    assert answer.closed
-    assert pickled(stub.requests)[0].status == 204
-
-
-def test_an_answer_of_400_or_more_is_warned_of(stub, app):
-    app.status = "404 Not Found"
-
-    with pytest.warns(ChannelAppWarning, match="answered '404 Not Found' to POST"):
-        stub.add_connect_event("alice")
-
-
-@pytest.mark.parametrize("app", [3, "app", ()])
-def test_what_can_be_no_app_is_refused_at_once(stub, app):
-    with pytest.raises(TypeError, match=r"of type .*: pass a WSGI callable, or None for no app"):
-        stub.app = app
-
-    assert stub.app is None
-
-
-def test_a_client_whose_arguments_are_swapped_is_told_their_order(stub):
+def test_a_client_with_swapped_arguments_is_a_type_error(stub):
     with pytest.raises(TypeError, match="the stub is 'alice', of type str: pass the stub first"):
         ChannelClient("alice", stub)
 
 
-def test_the_warning_of_an_answer_points_at_the_line_that_made_the_request(stub, app):
-    app.status = "500 Broken"
-    stub.add_disconnect_event("alice")
-
-    with pytest.warns(ChannelAppWarning) as at_once:
-        stub.add_connect_event("alice")
-    with pytest.warns(ChannelAppWarning) as in_time:
-        stub.clock.advance(2)
-
-    assert {one.filename for one in (*at_once, *in_time)} == {__file__}
-
-
-def test_a_poll_whose_handler_lets_time_pass_reads_when_that_has_passed(stub, app):
-    token = channel.create_channel("alice")
-    app.do = lambda: stub.clock.advance(1) if len(app.told) == 1 else None
-
-    assert stub.connect_and_pop_first_message(token) is None
-
-    assert [event.at for event in stub.timeline.of("alice", kind="poll")] == [1.0]
-
-
-def test_a_call_comes_after_what_the_handler_of_a_timeout_let_pass():
-    now = [0.0]
-    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
-        token = channel.create_channel("alice")
-        connected(stub, "bob")
-        stub.app = App()
-        stub.app.do = lambda: now.__setitem__(0, 5.0)
-        now[0] = 3.0
-
-        assert stub.validate_token_and_extract_client_id(token) == "alice"
-        stub.app.do = lambda: None
-        stub.connect_channel(token)
-
-        assert [event.at for event in stub.timeline.of("bob", kind="timeout")] == [2.0]
-        assert [event.at for event in stub.timeline.of("alice", kind="connect")] == [5.0]
-
-
-def test_a_page_that_the_app_refused_to_hear_of_is_kept_alive_no_longer(stub, app):
-    app.do = lambda: 1 / 0
-    token = channel.create_channel("alice")
-
-    with pytest.raises(ZeroDivisionError) as kept:
-        ChannelClient(stub, token, keep_alive=True)
-
-    assert stub.is_connected("alice")
-    app.do = lambda: None
-    stub.clock.advance(2)
-    assert not stub.is_connected("alice"), kept
-
-
-def test_a_client_may_be_named_by_a_token_of_it(stub):
+def test_a_client_may_be_named_by_its_token_even_an_expired_one(stub):
     token = channel.create_channel("alice", duration_minutes=1)
-    stub.connect_channel(channel.create_channel("alice"))
+    page = connect(stub, keep_alive=True)
     channel.send_message("alice", "hello")
-    with stub.hold("alice", channel.create_channel("alice")):
-        stub.clock.advance(minutes=5)
+    stub.clock.advance(minutes=5)
 
     assert stub.is_connected(token)
     assert stub.pending(token) == ("hello",)
 
     stub.disconnect(token)
 
-    assert not stub.is_connected("alice")
+    assert not page.connected
     assert stub.requests[-1].body == "from=alice"
 
 
-def test_a_client_whose_id_reads_like_a_token_is_that_client(stub):
+def test_a_client_id_that_looks_like_a_token_names_that_client(stub):
     odd = channel.create_channel("alice")
     stub.connect_channel(channel.create_channel(odd))
 
@@ -292,108 +165,172 @@ def test_a_client_whose_id_reads_like_a_token_is_that_client(stub):
     assert not stub.is_connected("alice")
 
 
-@pytest.mark.parametrize("way", ["connect_channel", "connect_and_pop_first_message"])
-@pytest.mark.parametrize("connected_before", [False, True])
-def test_a_client_that_connects_while_the_time_goes_back_stays_two_seconds_from_there(
-    way, connected_before
+# Tokens.
+
+
+def test_a_stub_built_at_the_same_line_makes_the_same_tokens():
+    def tokens():
+        with ChannelServiceStub(time_func=FakeClock().time):
+            return [channel.create_channel("alice") for _ in range(3)]
+
+    runs = [tokens() for _ in range(2)]
+
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) == 3
+
+
+def test_stubs_of_one_line_that_are_active_together_make_different_tokens():
+    def tokens():
+        stubs = [ChannelServiceStub(time_func=FakeClock().time) for _ in range(3)]
+        made = [channel._create_channel(stub, "alice") for stub in stubs]
+        for stub in stubs:
+            stub.close()
+        return made
+
+    first, again = (tokens() for _ in range(2))
+
+    assert len(set(first)) == 3
+    assert first == again
+
+
+def test_the_first_tokens_of_two_threads_differ():
+    for _ in range(200):
+        with ChannelServiceStub(time_func=FakeClock().time):
+            made, gate = [], threading.Barrier(2)
+
+            def create(made=made, gate=gate):
+                gate.wait()
+                made.append(channel.create_channel("alice"))
+
+            threads = [threading.Thread(target=create) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert made[0] != made[1]
+
+
+# Two seconds.
+
+
+@pytest.mark.parametrize("start", [0, "2004-01-10", "2038-01-19", "1960-01-01", "9999-12-01"])
+def test_a_client_times_out_after_exactly_two_seconds(start):
+    clock = FakeClock(start=start)
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        clock.advance(7.777)
+        page = connect(stub)
+        clock.advance(1.999999)
+        assert page.connected
+        clock.advance(0.000001)
+        assert not page.connected
+
+
+def test_a_clock_that_goes_back_leaves_a_client_two_seconds(stub):
+    stub.clock.advance(5000)
+    page = connect(stub)
+
+    stub.clock.tick(-3000)
+    stub.clock.advance(1.5)
+    assert page.connected
+    stub.clock.advance(0.5)
+    assert not page.connected
+
+
+def test_a_time_function_that_goes_back_leaves_a_client_two_seconds():
+    now = [5000.0]
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
+        page = connect(stub)
+        now[0] = 2000.0
+        assert page.connected
+        now[0] = 2001.75
+        assert page.connected
+        now[0] = 2002.0
+        assert not page.connected
+
+
+@pytest.mark.parametrize("method", ["connect_channel", "connect_and_pop_first_message"])
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_a_client_that_connects_while_the_time_goes_back_has_two_seconds_from_there(
+    method, is_connected
 ):
     times = [0.0]
     with ChannelServiceStub(time_func=lambda: times.pop(0) if times[1:] else times[0]) as stub:
         token = channel.create_channel("alice")
-        if connected_before:
+        if is_connected:
             stub.connect_channel(token)
         times[:] = [1.5, 0.5]
 
-        getattr(stub, way)(token)
+        getattr(stub, method)(token)
 
         times[:] = [2.25]
         assert stub.is_connected("alice")
-        times[:] = [2.5]
+        times[:] = [3.5]
         assert not stub.is_connected("alice")
 
 
-# Holds.
+# Leases.
 
 
-def test_a_page_that_is_garbage_is_collected_under_any_lock(stub):
-    def leave_garbage():
-        page = connected(stub, "garbage", keep_alive=True)
-        page.itself = page
+def test_a_lease_keeps_its_client_connected_until_it_ends(stub):
+    token = channel.create_channel("alice")
+    stub.connect_channel(token)
 
-    def work():
-        for number in range(300):
-            leave_garbage()
-            connected(stub, f"page {number}")
-            channel.send_message(f"page {number}", "hello")
-
-    usual = gc.get_threshold()
-    gc.set_threshold(1)
-    try:
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
-        worker.join(60)
-    finally:
-        gc.set_threshold(*usual)
-
-    assert not worker.is_alive(), "it waits for a lock that it holds itself"
+    lease = stub._keep_alive(token)
+    stub.clock.advance(3600)
+    lease.end()
+    stub.clock.advance(1.5)
+    assert stub.is_connected("alice")
+    stub.clock.advance(0.5)
+    assert not stub.is_connected("alice")
 
 
-def test_a_hold_that_could_not_begin_holds_nothing():
-    now = [0.0]
-    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
-        token = channel.create_channel("alice")
-        connected(stub, "bob")
-        stub.app = App()
-        stub.app.do = lambda: 1 / 0
-        now[0] = 3.0
+def test_a_lease_ends_with_its_token(stub):
+    page = ChannelClient(stub, channel.create_channel("alice", 1), keep_alive=True)
 
-        with pytest.raises(ZeroDivisionError), stub.hold("alice", token):
-            pass
-
-        stub.app = None
-        stub.connect_channel(token)
-        now[0] = 5.0
-        assert not stub.is_connected("alice")
+    stub.clock.advance(62.5)
+    assert page.connected
+    stub.clock.advance(0.5)
+    assert not page.connected
 
 
-def test_a_hold_without_a_valid_token_holds_nothing(stub):
-    page = connected(stub)
+def test_a_lease_of_an_invalid_token_keeps_nobody_alive(stub):
+    page = connect(stub)
 
-    with stub.hold("alice", "no token"):
-        stub.clock.advance(2)
+    stub._keep_alive("no token")
+    stub.clock.advance(2)
 
     assert not page.connected
 
 
-def test_of_two_holds_the_other_goes_on_when_one_ends(stub):
+def test_of_two_leases_the_second_goes_on_when_the_first_ends(stub):
     token = channel.create_channel("alice")
     stub.connect_channel(token)
+    first, second = (stub._keep_alive(token) for _ in range(2))
 
-    with stub.hold("alice", token):
-        with stub.hold("alice", token):
-            stub.clock.advance(5)
-        stub.clock.advance(5)
-        assert stub.is_connected("alice")
+    first.end()
+    stub.clock.advance(5)
+    assert stub.is_connected("alice")
+    second.end()
+    second.end()
     stub.clock.advance(2)
     assert not stub.is_connected("alice")
 
 
-def test_a_hold_ends_with_a_reset_of_everything(stub):
-    with stub.hold("alice", channel.create_channel("alice")):
-        stub.reset("all")
-        token = channel.create_channel("alice")
-        stub.connect_channel(token)
-        stub.clock.advance(1)
-    stub.clock.advance(1)
+def test_a_lease_ends_with_a_reset_of_everything(stub):
+    stub._keep_alive(channel.create_channel("alice"))
 
-    assert not stub.is_connected("alice")
+    stub.reset("all")
+    page = connect(stub)
+    stub.clock.advance(2)
 
-
-# Pages.
+    assert not page.connected
 
 
-def test_a_page_says_what_it_is_doing(stub):
-    with connected(stub) as page:
+# Clients.
+
+
+def test_the_repr_of_a_client_shows_its_state(stub):
+    with connect(stub) as page:
         channel.send_message("alice", "hello")
         assert repr(page) == "<ChannelClient 'alice', connected, 1 pending, 0 received>"
         page.receive()
@@ -402,12 +339,12 @@ def test_a_page_says_what_it_is_doing(stub):
     assert repr(page) == "<ChannelClient 'alice', closed, 0 pending, 1 received>"
 
 
-def test_a_closed_page_reads_nothing_and_is_closed_once(stub, app):
-    page = connected(stub)
+def test_a_closed_client_reads_nothing_and_closes_once(stub):
+    page = connect(stub)
     page.close()
     page.close()
 
-    assert [event for event, _ in app.told] == ["connected", "disconnected"]
+    assert kinds(stub) == ["create", "connect", "request", "close", "request"]
     assert (page.messages, page.receive_all()) == ([], [])
     with pytest.raises(RuntimeError, match="is closed: open another to read on"):
         page.poll()
@@ -415,18 +352,17 @@ def test_a_closed_page_reads_nothing_and_is_closed_once(stub, app):
         page.receive()
 
 
-def test_a_page_that_was_timed_out_tells_nobody_when_it_is_closed(stub, app):
-    page = connected(stub)
+def test_a_client_that_has_timed_out_does_not_close(stub):
+    page = connect(stub)
     stub.clock.advance(2)
 
     page.close()
 
-    assert [event for event, _ in app.told] == ["connected", "disconnected"]
     assert not stub.timeline.of(kind="close")
 
 
-def test_what_is_not_json_has_been_read_all_the_same(stub):
-    page = connected(stub)
+def test_a_message_that_is_not_json_has_been_read(stub):
+    page = connect(stub)
     channel.send_message("alice", "{}")
     channel.send_message("alice", "{")
 
@@ -436,62 +372,165 @@ def test_what_is_not_json_has_been_read_all_the_same(stub):
     assert page.received == ["{}", "{"]
 
 
-def test_all_that_waits_is_received_oldest_first(stub):
-    page = connected(stub)
+def test_receive_all_gives_the_pending_messages_oldest_first(stub):
+    page = connect(stub)
     for message in ("one", "two"):
         channel.send_message("alice", message)
 
     assert page.receive_all() == ["one", "two"]
 
 
-# The stub as a whole.
+# A closed stub.
 
 
-def test_a_stub_that_was_closed_can_still_be_read(stub):
+def test_the_record_of_a_closed_stub_can_be_read_and_nobody_is_connected(stub):
     token = channel.create_channel("alice")
     stub.connect_channel(token)
     stub.close()
     stub.close()
 
-    assert stub.is_connected("alice")
+    assert kinds(stub) == ["create", "connect", "request"]
+    assert stub.connected_client_ids == ()
+    assert not stub.is_connected("alice")
+    assert stub.pending("alice") is None
+    assert stub.get_channel_messages(token) is None
+    assert len(stub.requests) == 1
+    assert stub.wait_for("connect").client_id == "alice"
+    assert stub.client_id_from_token(token) == "alice"
     stub.clock.advance(10)
-    assert stub.is_connected("alice")
-    assert repr(stub).startswith("<ChannelServiceStub 1 connected, 3 events, <FakeClock ")
+    assert repr(stub).startswith("<ChannelServiceStub 0 connected, 3 events, <FakeClock ")
 
 
-def test_all_that_waits_for_a_stubs_end_is_called_also_when_one_raises(stub):
-    called = []
-    stub.closing += [lambda: called.append("first"), lambda: 1 / 0, lambda: called.append("last")]
+CHANGES = [
+    lambda stub, token: stub.connect_channel(token),
+    lambda stub, token: stub.connect_and_pop_first_message(token),
+    lambda stub, token: stub.pop_first_message(token),
+    lambda stub, token: stub.clear_channel_messages(token),
+    lambda stub, _: stub.add_connect_event("alice"),
+    lambda stub, _: stub.add_disconnect_event("alice"),
+    lambda stub, _: stub.disconnect_channel_event("alice"),
+    lambda stub, _: stub.disconnect("alice"),
+    lambda stub, _: stub.reset(),
+    lambda stub, _: stub.reset("all"),
+    lambda stub, token: ChannelClient(stub, token),
+    lambda stub, token: ChannelClient(stub, token, keep_alive=True),
+    lambda stub, _: channel._create_channel(stub, "alice"),
+]
 
-    with stub.timeline.watch() as flag, pytest.raises(ZeroDivisionError):
-        stub.close()
 
-    assert (called, flag.is_set()) == (["last", "first"], True)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_call_that_would_change_a_closed_stub_is_a_runtime_error(stub, change):
+    token = channel.create_channel("alice")
+    stub.close()
+
+    with pytest.raises(RuntimeError, match="this stub is closed: its record can be read"):
+        change(stub, token)
+    assert kinds(stub) == ["create"]
 
 
-def test_a_reset_takes_only_what_it_knows(stub):
-    with pytest.raises(ValueError, match="reset takes 'queues', 'all' or 'nothing', and got 'al'"):
+def test_a_client_and_a_lease_may_end_after_their_stub(stub):
+    page = connect(stub, keep_alive=True)
+    stub.close()
+
+    page.close()
+
+    assert not page.connected
+
+
+def test_a_wait_ends_when_its_stub_is_closed(stub):
+    failures = []
+
+    def wait():
+        try:
+            stub.wait_for("connect", timeout=60)
+        except AssertionError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    stub.close()
+    thread.join(10)
+
+    assert len(failures) == 1
+
+
+# Resets.
+
+
+def test_an_unknown_reset_is_refused(stub):
+    with pytest.raises(ValueError, match="reset takes 'queues', 'all' or 'nothing', got 'al'"):
         stub.reset("al")
 
 
-def test_an_emptied_queue_leaves_a_list_taken_earlier_as_it_was(stub):
+def test_a_live_list_stays_as_it_was_when_its_queue_is_cleared(stub):
     token = channel.create_channel("alice")
     stub.connect_channel(token)
-    taken = stub.get_channel_messages(token)
+    live = stub.get_channel_messages(token)
     channel.send_message("alice", "hello")
 
     stub.clear_channel_messages(token)
     stub.clear_channel_messages(channel.create_channel("nobody"))
 
-    assert (taken, stub.get_channel_messages(token)) == (["hello"], [])
+    assert (live, stub.get_channel_messages(token)) == (["hello"], [])
     assert [event.outcome for event in stub.timeline.of(kind="clear")] == ["1 message"]
 
 
-def test_every_call_is_logged_where_a_log_is_given():
-    told = []
+def test_a_live_list_shows_later_messages_and_pops(stub):
+    token = channel.create_channel("alice")
+    stub.connect_channel(token)
+    live = stub.get_channel_messages(token)
+
+    channel.send_message("alice", "one")
+    channel.send_message("alice", "two")
+    assert live == ["one", "two"]
+    stub.pop_first_message(token)
+    assert live == ["two"]
+    live.clear()
+    assert stub.pop_first_message(token) is None
+
+
+def test_an_epoch_begins_with_an_empty_record_and_the_clients_that_are_connected(stub):
+    page = connect(stub, keep_alive=True)
+    channel.send_message("alice", "hello")
+
+    stub._begin_epoch("queues")
+
+    assert (len(stub.timeline), stub.requests) == (0, ())
+    assert page.connected
+    assert page.messages == []
+    assert stub.timeline._snapshot().carried == {"alice": 0.0}
+    with pytest.raises(AssertionError):
+        stub.wait_for("connect", "alice", timeout=0)
+
+
+def test_an_epoch_after_a_reset_of_everything_begins_with_nobody(stub):
+    connect(stub, keep_alive=True)
+    stub.clock.advance(5)
+
+    stub._begin_epoch("all")
+
+    assert (len(stub.timeline), stub.connected_client_ids, stub.clock.elapsed) == (0, (), 0)
+
+
+def test_without_a_reset_the_epoch_goes_on(stub):
+    connect(stub)
+    epoch = stub._epoch
+
+    stub._begin_epoch("nothing")
+
+    assert stub._epoch == epoch
+    assert kinds(stub) == ["create", "connect", "request"]
+
+
+# The log, and a request_data of one's own.
+
+
+def test_every_call_is_passed_to_the_log():
+    lines = []
     clock = FakeClock(start=0)
-    with ChannelServiceStub(log=lambda text, *values: told.append(text % values),
-                            time_func=clock.time) as stub:  # fmt: skip
+    with ChannelServiceStub(
+        log=lambda text, *values: lines.append(text % values), time_func=clock.time
+    ) as stub:
         token = channel.create_channel("alice")
         stub.validate_token_and_extract_client_id(token)
         channel.send_message("alice", "early")
@@ -500,48 +539,73 @@ def test_every_call_is_logged_where_a_log_is_given():
         stub.pop_first_message(token)
         clock.advance(2)
 
-    assert [line.split(" ")[0] for line in told] == [
-        "Creating", "Token", "SKIPPING", "Telling", "Polling", "Sending", "Popping", "Channel",
-        "Telling",
+    assert [line.split(" ")[0] for line in lines] == [
+        "Creating", "Token", "SKIPPING", "Telling", "Polling", "Sending", "Popping", "Telling",
+        "Channel",
     ]  # fmt: skip
 
 
-def test_the_usual_log_is_that_of_the_root_logger(stub, caplog):
-    with caplog.at_level(logging.DEBUG):
+def test_a_log_may_call_the_stub():
+    clock = FakeClock(start=0)
+    seen = []
+
+    def log(_, *values):
+        seen.append(stub.connected_client_ids)
+
+    with ChannelServiceStub(log=log, time_func=clock.time) as stub:
+        connect(stub)
+        clock.advance(2)
+
+    assert seen[-1] == ()
+
+
+def test_by_default_calls_are_logged_at_level_debug(stub, caplog):
+    with caplog.at_level(logging.DEBUG, logger="pytest_channelstub"):
         channel.create_channel("alice")
 
     assert "Creating channel token" in caplog.text
 
 
-def test_a_dispatcher_of_ones_own_takes_the_events():
-    class Dispatcher:
-        def __init__(self):
-            self.calls = []
+class Dispatcher:
+    def __init__(self):
+        self.calls = []
 
-        def __getattr__(self, name):
-            return lambda *values: self.calls.append((name, values))
+    def __getattr__(self, name):
+        return lambda *values: self.calls.append((name, values))
 
-    dispatcher = Dispatcher()
+
+class RequestData:
+    def __init__(self):
+        self.dispatcher = Dispatcher()
+
+    def get_dispatcher(self):
+        return self.dispatcher
+
+
+def test_a_custom_dispatcher_takes_the_timers_and_the_requests():
     clock = FakeClock(start=0)
-    data = RequestInfo(dispatcher)
+    data = RequestData()
     with ChannelServiceStub(time_func=clock.time, request_data=data) as stub:
-        page = connected(stub)
+        page = connect(stub)
         page.poll()
-        event, request, update = dispatcher.calls
-        runnable = event[1][0]
+        event, request, update = data.dispatcher.calls
         clock.advance(5)
         assert page.connected
-        runnable()
+        event[1][0]()
+
+        assert not page.connected
+        assert stub.timeline.of(kind="timeout")[0].at == 2.0
 
     assert (event[0], request[0], update[0]) == ("add_event", "add_async_request", "update_event")
-    assert not page.connected
-    assert stub.timeline.of(kind="timeout")[0].at == 2.0
 
 
-def test_a_stub_that_is_gone_times_nobody_out():
+# The stub as a whole.
+
+
+def test_a_stub_that_nobody_holds_is_freed_and_its_timers_do_not_run():
     clock = FakeClock(start=0)
     stub = ChannelServiceStub(time_func=clock.time)
-    connected(stub)
+    connect(stub)
     timeline = stub.timeline
     del stub
     gc.collect()
@@ -551,7 +615,17 @@ def test_a_stub_that_is_gone_times_nobody_out():
     assert not timeline.of(kind="timeout")
 
 
-def test_a_stub_on_the_systems_clock_begins_with_its_first_event():
+def test_the_callbacks_of_a_closing_stub_all_run_when_one_raises(stub):
+    called = []
+    stub._closing += [lambda: called.append("first"), lambda: 1 / 0, lambda: called.append("last")]
+
+    with pytest.raises(ZeroDivisionError):
+        stub.close()
+
+    assert called == ["last", "first"]
+
+
+def test_the_timeline_of_a_stub_on_the_system_clock_starts_with_its_first_event():
     now = [50.0]
     with ChannelServiceStub(time_func=lambda: now[0]) as stub:
         assert stub.timeline.start == 0.0
@@ -561,92 +635,7 @@ def test_a_stub_on_the_systems_clock_begins_with_its_first_event():
         assert isinstance(stub.clock, SystemClock)
 
 
-def test_what_was_refreshed_while_it_was_connected_is_not_connected_twice(stub):
-    token = channel.create_channel("alice")
-    stub.connect_channel(token)
-
-    assert not stub._connections.open(0.0, "alice", token)
-
-
-def test_own_events_of_a_dispatcher_can_be_moved_and_taken_away(stub):
-    fired = []
-    dispatcher = stub.request_data.get_dispatcher()
-    for due in (1.0, 2.0):
-        dispatcher.add_event(fired.append, due, "channel-disconnect", "both")
-    dispatcher.add_event(fired.append, 1.5, "channel-disconnect", "gone")
-    dispatcher.update_event(3.0, "channel-disconnect", "both")
-    dispatcher.update_event(3.0, "channel-disconnect", "unknown")
-    dispatcher.cancel_events("gone")
-
-    stub.clock.advance(5)
-
-    assert fired == [2.0, 3.0]
-
-
-def test_a_dispatcher_takes_requests_as_the_sdks_own_dispatchers_do(stub):
-    stub.clock.advance(1.5)
-
-    stub.request_data.get_dispatcher().add_async_request(
-        "POST", "/_ah/channel/connected/", [("X-Header", "a value")], "from=alice", "0.1.0.10"
-    )
-
-    (request,) = stub.requests
-    assert request.headers == (("X-Header", "a value"),)
-    assert (request.body, request.at) == ("from=alice", stub.clock.time())
-    assert stub.timeline.of("alice")[-1].kind == "request"
-
-
-def test_the_requests_of_the_stubs_own_dispatcher_can_be_watched(stub, monkeypatch):
-    seen = []
-    dispatcher = stub.request_data.get_dispatcher()
-    monkeypatch.setattr(dispatcher, "add_async_request", lambda *told, **_: seen.append(told[1]))
-
-    stub.connect_channel(channel.create_channel("alice"))
-    stub.clock.advance(2)
-
-    assert seen == ["/_ah/channel/connected/", "/_ah/channel/disconnected/"]
-
-
-# The timeline.
-
-
-def test_a_timeline_compares_with_what_holds_the_same_events(stub):
-    channel.create_channel("alice")
-    timeline = stub.timeline
-
-    assert timeline == [timeline[0]]
-    assert timeline == (timeline[-1],)
-    assert timeline != Timeline()
-    assert timeline != "events"
-    assert pickled(timeline[0]) == timeline[0]
-    assert repr(timeline) == "<Timeline of 1 events>"
-    assert repr(timeline[0]).startswith("<Event create 1970-01-01T00:00:00Z alice")
-
-
-def test_who_watches_a_client_is_woken_by_its_events_and_at_the_end(stub):
-    watch = stub.timeline.watch
-    with watch("alice") as of_alice, watch("alice") as too, watch("bob") as of_bob, watch() as all_:
-        token = channel.create_channel("alice")
-        assert [flag.is_set() for flag in (of_alice, too, of_bob, all_)] == [
-            True,
-            True,
-            False,
-            True,
-        ]
-        all_.clear()
-        stub.connect_channel(token)
-        channel.send_message("alice", "hello")
-        assert all_.is_set()
-        all_.clear()
-        stub.pop_first_message(token)
-        assert all_.is_set()
-        stub.reset()
-        assert not of_bob.is_set()
-        stub.close()
-        assert of_bob.is_set()
-
-
-def test_calls_fail_again_and_again_without_keeping_what_was(stub):
+def test_set_errors_do_not_collect_tracebacks(stub):
     error = apiproxy_errors.OverQuotaError("enough")
     stub.SetError(error)
     depths = []
@@ -658,13 +647,40 @@ def test_calls_fail_again_and_again_without_keeping_what_was(stub):
     assert len({*depths}) == 1
 
 
+# The timeline.
+
+
+def test_a_timeline_equals_a_sequence_of_the_same_events(stub):
+    channel.create_channel("alice")
+    timeline = stub.timeline
+    event = timeline[0]
+
+    assert timeline == [timeline[0]]
+    assert timeline == (timeline[-1],)
+    assert timeline != Timeline()
+    assert timeline != "events"
+    assert pickle.loads(pickle.dumps(event)) == event  # noqa: S301 (its own)
+    assert repr(timeline) == "<Timeline of 1 event>"
+    assert repr(event).startswith("<Event create 1970-01-01T00:00:00Z alice")
+
+
+def test_an_event_names_the_line_that_caused_it(stub):
+    connect(stub)
+    stub.clock.advance(2)
+
+    sources = {event.kind: event.source for event in stub.timeline}
+    assert sources["connect"].startswith("test_stub.py:")
+    assert sources["connect"].endswith(" in connect")
+    assert sources["timeout"] == ""
+
+
 @pytest.mark.parametrize("wrong", ["dropped", "connected", ""])
-def test_a_kind_that_no_event_has_is_refused(stub, wrong):
+def test_an_unknown_kind_of_event_is_refused(stub, wrong):
     with pytest.raises(ValueError, match=f"no event of kind '{wrong}': pass one of create, "):
         stub.timeline.of(kind=wrong)
 
 
-def test_a_kind_that_is_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(stub):
+def test_a_kind_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(stub):
     channel.send_message("alice", "hello")
     with pytest.raises(ValueError, match=r"no client id: pass kind='drop'"):
         stub.timeline.of("drop")

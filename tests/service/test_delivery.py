@@ -1,0 +1,393 @@
+"""Requests to the app: their order, what counts as delivered, and apps that break the rules."""
+
+from __future__ import annotations
+
+import threading
+from wsgiref.validate import validator
+
+import pytest
+
+from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, channel
+from pytest_channelstub._service.delivery import ChannelAppWarning
+
+PATIENCE = 30.0  # seconds
+
+
+class App:
+    """An app that records what it hears, and who it believes is here."""
+
+    def __init__(self, status="200 OK"):
+        self.status = status
+        self.heard = []
+        self.here = set()
+        self.on = {"connected": lambda _: None, "disconnected": lambda _: None}
+
+    def __call__(self, environ, start_response):
+        form = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        event, client_id = environ["PATH_INFO"].split("/")[3], form.decode().partition("=")[2]
+        self.on[event](client_id)
+        self.heard.append((event, client_id))
+        (self.here.add if event == "connected" else self.here.discard)(client_id)
+        start_response(self.status, [])
+        return [b"done"]
+
+
+@pytest.fixture
+def stub():
+    with ChannelServiceStub(time_func=FakeClock(start=0).time) as stub:
+        yield stub
+
+
+@pytest.fixture
+def app(stub):
+    stub.app = App()
+    return stub.app
+
+
+def run_in_thread(job):
+    thread = threading.Thread(target=job, daemon=True)
+    thread.start()
+    return thread
+
+
+def connect(stub, client_id="alice", **options):
+    return ChannelClient(stub, channel.create_channel(client_id), **options)
+
+
+class Gate:
+    """Holds a handler until the test opens it."""
+
+    def __init__(self):
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, _):
+        self.reached.set()
+        assert self.opened.wait(PATIENCE)
+
+
+# Order.
+
+
+def test_a_client_that_disconnects_during_a_slow_handler_is_heard_in_order(stub, app):
+    app.on["connected"] = gate = Gate()
+    token = channel.create_channel("alice")
+    thread = run_in_thread(lambda: stub.connect_channel(token))
+    assert gate.reached.wait(PATIENCE)
+
+    stub.disconnect("alice")
+    gate.opened.set()
+    thread.join(PATIENCE)
+
+    assert app.heard == [("connected", "alice"), ("disconnected", "alice")]
+    assert app.here == set()
+    outcomes = [event.outcome for event in stub.timeline.of("alice", kind="request")]
+    assert outcomes == ["200 OK", "200 OK"]
+
+
+def test_a_slow_handler_of_one_client_does_not_hold_another_client_up(stub, app):
+    gate = Gate()
+    app.on["connected"] = lambda client_id: gate(client_id) if client_id == "alice" else None
+    token = channel.create_channel("alice")
+    thread = run_in_thread(lambda: stub.connect_channel(token))
+    assert gate.reached.wait(PATIENCE)
+
+    connect(stub, "bob")
+
+    assert app.heard == [("connected", "bob")]
+    gate.opened.set()
+    thread.join(PATIENCE)
+    assert app.here == {"alice", "bob"}
+
+
+def test_a_handler_that_disconnects_its_own_client_is_heard_in_order(stub, app):
+    app.on["connected"] = stub.disconnect
+
+    connect(stub)
+
+    assert app.heard == [("connected", "alice"), ("disconnected", "alice")]
+
+
+def test_in_one_thread_everything_is_delivered_before_the_call_returns(stub, app):
+    app.on["connected"] = lambda client_id: channel.send_message(client_id, "welcome")
+    token = channel.create_channel("alice")
+
+    assert stub.connect_and_pop_first_message(token) == "welcome"
+    assert app.here == {"alice"}
+
+
+def test_the_error_of_a_handler_reaches_the_caller_in_whose_call_it_ran(stub, app):
+    app.on["connected"] = lambda _: 1 / 0
+    token = channel.create_channel("alice")
+
+    with pytest.raises(ZeroDivisionError):
+        stub.connect_channel(token)
+
+    assert stub.is_connected("alice")
+    assert stub.timeline[-1].outcome == "ZeroDivisionError: division by zero"
+    stub.disconnect("alice")
+    assert app.heard == [("disconnected", "alice")]
+
+
+def test_a_kept_alive_client_whose_handler_raised_times_out(stub, app):
+    app.on["connected"] = lambda _: 1 / 0
+    token = channel.create_channel("alice")
+
+    with pytest.raises(ZeroDivisionError):
+        ChannelClient(stub, token, keep_alive=True)
+
+    assert stub.is_connected("alice")
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
+def test_a_poll_reads_after_its_handler_has_let_time_pass(stub, app):
+    app.on["connected"] = lambda _: stub.clock.advance(1)
+    token = channel.create_channel("alice")
+
+    assert stub.connect_and_pop_first_message(token) is None
+    assert [event.at for event in stub.timeline.of("alice", kind="poll")] == [1.0]
+
+
+def test_a_reset_in_a_handler_ends_the_advance_that_ran_it(stub, app):
+    connect(stub)
+    app.on["disconnected"] = lambda _: stub.reset("all")
+
+    stub.clock.advance(10)
+
+    assert stub.clock.elapsed == 0
+    assert stub.connected_client_ids == ()
+
+
+def test_an_app_that_is_removed_hears_nothing_more(stub, app):
+    connect(stub)
+    stub.app = None
+    stub.disconnect("alice")
+
+    assert app.heard == [("connected", "alice")]
+    assert stub.timeline[-1].outcome == "no app"
+
+
+def test_an_app_that_is_set_later_hears_nothing_of_earlier_clients(stub):
+    connect(stub)
+
+    stub.app = App()
+    connect(stub, "bob")
+
+    assert stub.app.heard == [("connected", "bob")]
+
+
+def test_a_client_id_with_a_lone_surrogate_reaches_the_app(stub, app):
+    stub.add_disconnect_event("\ud800")
+    stub.clock.advance(2)
+
+    assert app.heard == [("disconnected", "%ED%A0%80")]
+
+
+# Between tests.
+
+
+def test_the_next_test_waits_for_requests_under_way(stub, app):
+    app.on["connected"] = gate = Gate()
+    token = channel.create_channel("alice")
+    thread = run_in_thread(lambda: stub.connect_channel(token))
+    assert gate.reached.wait(PATIENCE)
+    opener = threading.Timer(0.05, gate.opened.set)
+    opener.start()
+
+    stub._begin_epoch("queues")
+
+    assert app.heard == [("connected", "alice")]
+    assert len(stub.timeline) == 0
+    thread.join(PATIENCE)
+    opener.join(PATIENCE)
+
+
+# Handlers without end.
+
+
+@pytest.mark.filterwarnings("error")
+def test_handlers_that_connect_and_disconnect_each_other_are_a_runtime_error(stub, app):
+    token = channel.create_channel("alice")
+    app.on["connected"] = stub.disconnect
+    app.on["disconnected"] = lambda _: stub.connect_channel(token)
+
+    with pytest.raises(RuntimeError, match="connect and disconnect client id 'alice' without end"):
+        stub.connect_channel(token)
+
+
+def test_a_client_that_is_connected_again_at_each_timeout_is_a_runtime_error(stub, app):
+    token = channel.create_channel("alice", 1440)
+    stub.connect_channel(token)
+    app.on["disconnected"] = lambda _: stub.connect_channel(token)
+
+    with pytest.raises(RuntimeError, match=r"'alice' has timed out 10,000 times in one move"):
+        stub.clock.advance(hours=12)
+
+
+def test_a_handler_that_sets_the_clock_back_each_time_is_a_runtime_error(stub, app):
+    token = channel.create_channel("alice", 1440)
+    stub.connect_channel(token)
+
+    def rewind(_):
+        stub.clock.tick(-2)
+        stub.connect_channel(token)
+
+    app.on["disconnected"] = rewind
+    with pytest.raises(RuntimeError, match="sets the clock back, each time"):
+        stub.clock.advance(5)
+
+
+# Apps that break the rules.
+
+
+def answer(*parts, status="200 OK", headers=()):
+    def app(_, start_response):
+        start_response(status, headers if isinstance(headers, dict) else list(headers))
+        return list(parts)
+
+    return app
+
+
+def twice(_, start_response):
+    start_response("200 OK", [])
+    start_response("200 OK", [])
+    return []
+
+
+def answer_none(_, start_response):
+    start_response("200 OK", [])
+
+
+def answer_text(_, start_response):
+    start_response("200 OK", [])
+    return "done"
+
+
+FAULTS = [
+    (answer("text"), r"has 'text', of type str, in its body: encode it"),
+    (answer_text, r"returned 'done': return an iterable of bytes"),
+    (answer_none, r"returned None: return an iterable of bytes"),
+    (lambda *_: [], r"answered without calling start_response"),
+    (twice, r"called start_response twice"),
+    (answer(status=200), r"the status 200: pass a code and a reason in a str"),
+    (answer(status="OK"), r"the status 'OK': pass a code and a reason"),
+    (answer(status="200 OK\r\nX: y"), r"the status '200 OK"),
+    (answer(headers={"a": "b"}), r"headers of type dict: pass a list of pairs"),
+    (answer(headers=[("a", 1)]), r"pass a tuple of two strs"),
+    (answer(headers=[["a", "b"]]), r"pass a tuple of two strs"),
+    (answer(headers=[("a", "b\r\nc: d")]), r"a header has no line break"),
+]
+
+
+@pytest.mark.parametrize(("app", "message"), FAULTS)
+def test_an_app_that_breaks_pep_3333_is_an_error_that_says_what_is_wanted(stub, app, message):
+    stub.app = app
+
+    with pytest.raises(AssertionError, match=message):
+        stub.add_connect_event("alice")
+
+    assert stub.requests[0].status is None
+    assert stub.timeline[-1].outcome.startswith("AssertionError: the app broke PEP 3333")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_app_under_the_standard_librarys_validator_is_accepted(stub):
+    def app(environ, start_response):
+        assert environ["SCRIPT_NAME"] == ""
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    stub.app = validator(app)
+    connect(stub).close()
+
+    assert [request.status for request in stub.requests] == [200, 200]
+
+
+def test_an_app_that_uses_write_is_accepted(stub):
+    def app(_, start_response):
+        start_response("500 Broken", [])(b"written")
+        return []
+
+    stub.app = app
+    with pytest.warns(ChannelAppWarning, match="which began 'written'"):
+        stub.add_connect_event("alice")
+
+
+def test_start_response_may_be_called_again_with_exc_info(stub):
+    def app(_, start_response):
+        start_response("200 OK", [])
+        start_response("204 No Content", [], (None, None, None))
+        return []
+
+    stub.app = app
+    stub.add_connect_event("alice")
+
+    assert stub.requests[0].status == 204
+
+
+def test_an_answer_is_closed_once_it_was_read(stub):
+    class Answer(list):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    body = Answer([b"a", b"b"])
+    stub.app = lambda _, start_response: start_response("204 No Content", []) and body
+
+    stub.add_connect_event("alice")
+
+    assert body.closed
+
+
+class Unshowable(Exception):  # noqa: N818 (a fault, and no error of ours)
+    def __str__(self):
+        raise ValueError
+
+
+def test_an_exception_of_5_megabytes_is_shortened_in_the_record(stub, app):
+    def fail(_):
+        raise LookupError("x" * 5_000_000)
+
+    app.on["connected"] = fail
+    with pytest.raises(LookupError):
+        stub.add_connect_event("alice")
+
+    outcome = stub.timeline[-1].outcome
+    assert outcome.startswith("LookupError: xxx")
+    assert len(outcome) < 1000
+
+
+def test_an_exception_that_cannot_be_shown_reaches_the_caller_as_it_is(stub, app):
+    def fail(_):
+        raise Unshowable
+
+    app.on["connected"] = fail
+    with pytest.raises(Unshowable):
+        stub.add_connect_event("alice")
+
+    assert "Unshowable" in stub.timeline[-1].outcome
+
+
+@pytest.mark.parametrize("app", [3, "app", (), lambda: None, lambda _: None])
+def test_a_value_that_is_not_an_app_is_refused_at_once(stub, app):
+    with pytest.raises(TypeError, match="pass "):
+        stub.app = app
+
+    assert stub.app is None
+
+
+# Answers of 400 or more.
+
+
+def test_an_answer_of_400_or_more_is_a_warning_at_the_line_that_caused_it(stub, app):
+    app.status = "404 Not Found"
+
+    with pytest.warns(ChannelAppWarning, match="answered '404 Not Found' to POST") as at_once:
+        stub.add_connect_event("alice")
+    stub.add_disconnect_event("alice")
+    with pytest.warns(ChannelAppWarning) as later:
+        stub.clock.advance(2)
+
+    assert {one.filename for one in (*at_once, *later)} == {__file__}
