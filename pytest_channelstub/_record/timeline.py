@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from types import CodeType
-from typing import Any, Literal, NamedTuple, Protocol, get_args, overload
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, overload
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting
@@ -29,6 +29,8 @@ MICROSECONDS = 1_000_000
 
 Source = tuple[CodeType, int]
 """A line of code, cheap to keep: the code object and the line's number."""
+
+_Result = TypeVar("_Result")
 
 
 class Answer(Protocol):
@@ -170,11 +172,11 @@ class Timeline(Sequence[Event]):
 
     def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         if isinstance(index, slice):
-            return tuple(map(_to_event, self._rows[index]))
-        return _to_event(self._rows[index])
+            return tuple(map(to_event, self._rows[index]))
+        return to_event(self._rows[index])
 
     def __iter__(self) -> Iterator[Event]:
-        return map(_to_event, self._rows.copy())
+        return map(to_event, self._rows.copy())
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Timeline, list, tuple)):
@@ -200,7 +202,7 @@ class Timeline(Sequence[Event]):
         if not rows and client_id in KINDS:
             message = f"{client_id!r} is a kind of event and no client id: pass kind={client_id!r}"
             raise ValueError(message)
-        return tuple(_to_event(row) for row in rows if kind is None or row.kind == kind)
+        return tuple(to_event(row) for row in rows if kind is None or row.kind == kind)
 
     def json_lines(self) -> str:
         """The events as JSON, a line each, for snapshots and other tools.
@@ -218,14 +220,24 @@ class Timeline(Sequence[Event]):
         return own if token is None else [row for row in rows if row.client_id == token.client_id]
 
     def _snapshot(self) -> Snapshot:
-        with self._lock:
-            rows, lists = self._rows.copy(), self._live_lists()
-            carried = self._carried.copy()
-        return Snapshot(tuple(map(_to_event, rows)), lists, carried)
+        rows, lists, carried = call_locked(self._lock, self._copy)
+        return Snapshot(tuple(map(to_event, rows)), lists, carried)
+
+    def _copy(self) -> tuple[list[Row], Mapping[str, Sequence[object]], dict[str, float]]:
+        return self._rows.copy(), self._live_lists(), self._carried.copy()
 
     def _acknowledge(self, index: int) -> None:
         """Count the message of event `index` as one that the test knows of."""
         self._acknowledged.add(index)
+
+
+def call_locked(lock: Any, function: Callable[..., _Result], *args: object) -> _Result:
+    """Call a function while holding a lock.
+
+    On one line: what a debugger or a trace function raises between two lines of ours then
+    finds the lock free, where no other thread would ever get it.
+    """
+    with lock: return function(*args)  # fmt: skip  # noqa: E701
 
 
 def check_kind(kind: str) -> None:
@@ -248,7 +260,7 @@ def format_source(source: Source | None) -> str:
     return f"{PurePath(code.co_filename).name}:{line}{name}"
 
 
-def _to_event(row: Row) -> Event:
+def to_event(row: Row) -> Event:
     outcome = row.answer.outcome if row.kind == "request" and row.answer else row.outcome
     return Event(
         row.at / MICROSECONDS,

@@ -12,10 +12,12 @@ from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
-from pytest_channelstub._record.timeline import MICROSECONDS
+from pytest_channelstub._record.timeline import MICROSECONDS, call_locked
+from pytest_channelstub._service.delivery import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -43,9 +45,6 @@ class Timed(Protocol):
 
     def _run_timer(self, now: int) -> str | None:
         """Run the first timer that is due; the client that it timed out, None if none was."""
-
-    def _went_back(self, now: int) -> None:
-        """The clock was moved back to `now`."""
 
 
 class FakeClock:
@@ -79,8 +78,8 @@ class FakeClock:
         # One lock for a clock and the stubs on it: none of them acts while the time moves.
         self._renew_locks()
         self._stubs: list[weakref.ref[Any]] = []
-        # The thread that moves the clock now, and where it goes.
-        self._mover: tuple[int, int] | None = None
+        # The calls that move the clock now: the thread of each, and where it goes.
+        self._moves: dict[FrameType, tuple[int, int]] = {}
         # Counts the resets: a move that began before one ends with it.
         self._resets = 0
 
@@ -184,18 +183,18 @@ class FakeClock:
 
     def _set(self, now: int) -> None:
         """Show another time."""
-        with self._lock:
-            self._now = now
-            self._changed.notify_all()
+        self._now = now
+        self._notify()
+
+    def _notify(self) -> None:
+        call_locked(self._lock, self._changed.notify_all)
 
     def _check_movable(self) -> None:
         """Refuse to move a clock whose time somebody else moves."""
 
     def _reset(self) -> None:
         """Go back to the start and run no timer; a move under way ends."""
-        with self._lock:
-            self._resets += 1
-            self._mover = None
+        self._resets += 1
         self._set(self._start)
 
     def _renew_locks(self) -> None:
@@ -205,9 +204,7 @@ class FakeClock:
 
     def _attach(self, stub: Timed) -> None:
         """Run the timers of a stub, for as long as it exists."""
-        with self._lock:
-            self._stubs = [each for each in self._stubs if each() is not None]
-            self._stubs.append(weakref.ref(stub))
+        self._stubs = [*(each for each in self._stubs if each() is not None), weakref.ref(stub)]
 
     def _attached(self) -> list[Any]:
         return [stub for reference in self._stubs if (stub := reference()) is not None]
@@ -215,52 +212,58 @@ class FakeClock:
     def _advance(self, span: int) -> None:
         """Move on by `span` microseconds; the advances of several threads add up."""
         self._check_movable()
-        with self._lock:
-            now, mover = self._read(), self._mover
-            is_other = mover is not None and mover[0] != threading.get_ident()
-            begin = max(now, mover[1]) if is_other and mover else now
-        self._move(_check_calendar(begin + span))
+        self._move_on(lambda: _check_calendar(max(self._read(), *self._other_goals()) + span))
 
     def _move(self, goal: int) -> None:
         self._check_movable()
-        me, outer = threading.get_ident(), self._mover
+        self._move_on(lambda: goal)
+
+    def _move_on(self, find_goal: Callable[[], int]) -> None:
+        frame = sys._getframe()
         try:
-            self._mover = (me, goal)
+            goal = call_locked(self._lock, self._begin_move, frame, find_goal)
             self._run_timers_until(goal, self._resets)
         finally:
-            self._mover = outer if outer is not None and outer[0] == me else None
+            self._moves.pop(frame, None)
+
+    def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> int:
+        goal = find_goal()
+        self._moves[frame] = threading.get_ident(), goal
+        return goal
+
+    def _other_goals(self) -> list[int]:
+        """Where other threads move the clock now; at least one number, for `max`."""
+        me = threading.get_ident()
+        others = [move for move in self._moves.items() if move[1][0] != me and is_running(move[0])]
+        return [_EARLIEST, *(goal for _, (_, goal) in others)]
 
     def _run_timers_until(self, goal: int, resets: int) -> None:
         counts: Counter[str] = Counter()
-        while self._resets == resets:
-            due, stub = self._first_due()
-            if stub is None or due > goal:
-                self._set_forward(goal, resets)
-                return
-            self._set_forward(due, resets)
+        while (timer := call_locked(self._lock, self._step_towards, goal, resets)) is not None:
+            due, stub = timer
             client_id = stub._run_timer(due)
             if client_id is not None:
                 counts[client_id] += 1
                 if counts[client_id] >= _MOST_TIMEOUTS:
                     raise RuntimeError(_describe_repetition(client_id))
 
-    def _set_forward(self, goal: int, resets: int) -> None:
-        with self._lock:
-            if self._resets == resets and goal > self._read():
-                self._set(goal)
+    def _step_towards(self, goal: int, resets: int) -> tuple[int, Any] | None:
+        """Move to the first timer that is due by then, of all stubs on this clock.
 
-    def _first_due(self) -> tuple[int, Any]:
-        """The first timer of all stubs on this clock: when it is due, and whose it is."""
-        with self._lock:
-            due = [(stub._next_due(), stub) for stub in self._attached()]
-        timers = [(when, stub) for when, stub in due if when is not None]
-        return min(timers, key=lambda timer: timer[0], default=(0, None))
+        Returns:
+            When it is due, and its stub; None at the goal, and after a reset.
+        """
+        if self._resets != resets:
+            return None
+        timers = [(due, stub) for stub in self._attached() if (due := stub._next_due()) is not None]
+        due, stub = min(timers, key=lambda timer: timer[0], default=(goal + 1, None))
+        if (target := min(due, goal)) > self._read():
+            self._set(target)
+        return None if due > goal else (due, stub)
 
     def _move_back(self, goal: int) -> None:
         self._check_movable()
-        self._set(goal)
-        for stub in self._attached():
-            stub._went_back(goal)
+        call_locked(self._lock, self._set, goal)
 
 
 class SystemClock(FakeClock):
@@ -289,15 +292,12 @@ class SystemClock(FakeClock):
 
     def _reset(self) -> None:
         """Count from now; the time itself is not this clock's to move."""
-        with self._lock:
-            self._resets += 1
-            self._mover = None
+        self._resets += 1
         self._start = self._read()
 
     def _set(self, now: int) -> None:
         self._frozen_time().move_to(_to_datetime(now))
-        with self._lock:
-            self._changed.notify_all()
+        self._notify()
 
     def _check_movable(self) -> None:
         self._frozen_time()

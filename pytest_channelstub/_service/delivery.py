@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
 from pytest_channelstub._record.formatting import format_exception, hide_frame, shorten_repr
-from pytest_channelstub._record.timeline import MICROSECONDS
+from pytest_channelstub._record.timeline import MICROSECONDS, call_locked
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,7 +43,7 @@ _BETWEEN = (
 )  # fmt: skip
 _LONGEST_QUOTE = 200
 _MOST_READ = 16_384
-# More requests of one client in one call are handlers that call each other for ever.
+# Handlers that cause each other's requests so many times in a row do so for ever.
 _MOST_IN_A_ROW = 1_000
 
 
@@ -90,11 +90,12 @@ class Outgoing:
         outcome: What came of it, in a few words.
         answer: The beginning of what the app answered with a status of 400 or more.
         is_answered: Whether nothing more is to come.
+        depth: How many requests have caused this one, each in the handler of the one before.
     """
 
     __slots__ = (
-        "answer", "at", "body", "client_id", "headers", "is_answered", "is_begun", "outcome",
-        "source", "source_ip", "status", "url",
+        "answer", "at", "body", "client_id", "depth", "headers", "is_answered", "is_begun",
+        "outcome", "source", "source_ip", "status", "url",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +121,7 @@ class Outgoing:
         self.outcome = "no app"
         self.is_answered = True
         self.is_begun = False
+        self.depth = 0
 
     def request(self) -> Request:
         """The request as a test sees it."""
@@ -145,22 +147,31 @@ class Outbox:
 
     Attributes:
         app: The app's WSGI callable, or None.
+        answers: How many requests were answered.
     """
 
     def __init__(self, changed: threading.Condition) -> None:
         self.app: App | None = None
+        self.answers = 0
         self._changed = changed
         self._waiting: dict[str, deque[Outgoing]] = {}
-        # By client id: what the delivery that is under way knows itself by.
-        self._under_way: dict[str, object] = {}
+        # By client id: the call that delivers.
+        self._under_way: dict[str, FrameType] = {}
+        # By thread: the depth of the request whose handler runs.
+        self._depths: dict[int, int] = {}
 
     def put(self, outgoing: Outgoing) -> Change:
         """Have a request delivered once the lock is released."""
         if self.app is None:
             return []
         outgoing.outcome, outgoing.is_answered = "under way", False
+        outgoing.depth = self._depths.get(threading.get_ident(), 0) + 1
         waiting = self._waiting.setdefault(outgoing.client_id, deque())
         return [partial(waiting.append, outgoing)]
+
+    def has_waiting(self) -> bool:
+        """Whether there may be something to deliver."""
+        return bool(self._waiting)
 
     def deliver(self) -> None:
         """Deliver what no other call is delivering.
@@ -173,46 +184,52 @@ class Outbox:
 
     def is_idle(self) -> bool:
         """Whether every request has been answered."""
-        return not self._under_way and not any(self._waiting.values())
+        return all(
+            outgoing.is_answered
+            for waiting in tuple(self._waiting.values())
+            for outgoing in tuple(waiting)
+        )
 
     def forget(self) -> None:
-        """Deliver nothing more of what waits; what is under way goes on."""
+        """Deliver nothing of what waits; what is under way goes on."""
         for waiting in tuple(self._waiting.values()):
-            while waiting:
-                outgoing = waiting.popleft()
-                outgoing.outcome, outgoing.is_answered = "not delivered", True
-
-    def forget_threads(self) -> None:
-        """After a fork: the threads that delivered are not in this process."""
-        self._under_way.clear()
+            for outgoing in tuple(waiting):
+                if not outgoing.is_begun:
+                    outgoing.outcome, outgoing.is_answered = "not delivered", True
 
     def renew(self, changed: threading.Condition) -> None:
-        """Notify another condition from now on."""
+        """After a fork, in which only this thread goes on: notify another condition."""
         self._changed = changed
+        stack, frame = set(), sys._getframe().f_back
+        while frame is not None:
+            stack.add(frame)
+            frame = frame.f_back
+        self._under_way = {
+            client_id: frame for client_id, frame in self._under_way.items() if frame in stack
+        }
 
     def _deliver_to(self, client_id: str) -> None:
-        me = object()
-        waiting = self._waiting.get(client_id)
-        while waiting:  # another call may leave a request at the very end of ours
+        frame = sys._getframe()
+        # Another call may leave a request to this one at its very end.
+        while call_locked(self._changed, self._take, client_id, frame):
             try:
-                if self._under_way.setdefault(client_id, me) is not me:
-                    return
-                self._deliver_all(client_id, waiting)
+                self._deliver_all(client_id, self._waiting[client_id])
             finally:
-                if self._under_way.get(client_id) is me:
-                    del self._under_way[client_id]
-        if waiting is not None:
-            self._tidy(client_id)
+                self._under_way.pop(client_id, None)
 
-    def _tidy(self, client_id: str) -> None:
-        with self._changed:
-            if client_id not in self._under_way and not self._waiting.get(client_id):
-                self._waiting.pop(client_id, None)
+    def _take(self, client_id: str, frame: FrameType) -> bool:
+        """Begin to deliver to a client, if something waits and no other call is at it."""
+        if not self._waiting.get(client_id):
+            self._waiting.pop(client_id, None)
+            return False
+        other = self._under_way.get(client_id)
+        if other is not None and is_running(other):
+            return False
+        self._under_way[client_id] = frame
+        return True
 
     def _deliver_all(self, client_id: str, waiting: deque[Outgoing]) -> None:
-        for _ in range(_MOST_IN_A_ROW):
-            if not waiting:
-                return
+        while waiting:
             outgoing = waiting[0]
             try:
                 self._deliver_one(outgoing)
@@ -221,13 +238,6 @@ class Outbox:
                 self._deliver_all(client_id, waiting)  # what it raises has our error as context
                 raise
             waiting.popleft()
-        self.forget()
-        message = (
-            f"the app's handlers connect and disconnect client id {client_id!r} without end: "
-            f"{_MOST_IN_A_ROW:,} requests in one call. Do not connect a client in the handler of "
-            "its disconnection and disconnect it in the other"
-        )
-        raise RuntimeError(message)
 
     def _deliver_one(self, outgoing: Outgoing) -> None:
         app = self.app
@@ -237,8 +247,23 @@ class Outbox:
             self._answer(outgoing, "interrupted")
         elif app is None:
             self._answer(outgoing, "no app")
+        elif outgoing.depth > _MOST_IN_A_ROW:
+            self.forget()
+            raise RuntimeError(_describe_endless(outgoing))
         else:
+            self._post_nested(app, outgoing)
+
+    def _post_nested(self, app: App, outgoing: Outgoing) -> None:
+        me = threading.get_ident()
+        depth = self._depths.get(me, 0)
+        try:
+            self._depths[me] = outgoing.depth
             self._post(app, outgoing)
+        finally:
+            if depth:
+                self._depths[me] = depth
+            else:
+                self._depths.pop(me, None)
 
     def _post(self, app: App, outgoing: Outgoing) -> None:
         outgoing.is_begun = True
@@ -258,10 +283,30 @@ class Outbox:
             _warn(app, outgoing, status)
 
     def _answer(self, outgoing: Outgoing, outcome: str) -> None:
-        with self._changed:
-            outgoing.outcome = outcome
-            outgoing.is_answered = True
-            self._changed.notify_all()
+        outgoing.outcome = outcome
+        outgoing.is_answered = True
+        call_locked(self._changed, self._notify)
+
+    def _notify(self) -> None:
+        self.answers += 1
+        self._changed.notify_all()
+
+
+def is_running(frame: FrameType) -> bool:
+    """Whether a call has not ended; one that an exception has ended may have left traces."""
+    try:
+        frame.clear()  # which Python refuses for a running one
+    except RuntimeError:
+        return True
+    return False
+
+
+def _describe_endless(outgoing: Outgoing) -> str:
+    return (
+        f"the app's handlers connect and disconnect client id {outgoing.client_id!r} without end: "
+        f"{_MOST_IN_A_ROW:,} requests that caused each other. Do not connect a client in the "
+        "handler of its disconnection and disconnect it in the other"
+    )
 
 
 def check_app(app: object) -> None:

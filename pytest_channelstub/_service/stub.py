@@ -14,8 +14,10 @@ from pytest_channelstub._record.timeline import (
     MICROSECONDS,
     Row,
     Timeline,
+    call_locked,
     check_kind,
     format_source,
+    to_event,
 )
 from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.channel_service_pb import (
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
         SendMessageRequest,
     )
     from pytest_channelstub._service.delivery import Request
-    from pytest_channelstub._service.state import Change
+    from pytest_channelstub._service.state import Change, Operation
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = formatting.hide_frame
@@ -119,8 +121,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._state = State(self.timeline, self._outbox, timeout)
         # Of the clients alone: a state that knows its stub would keep it from being freed.
         self.timeline._live_lists = partial(live_lists, self._state.clients)
-        # Calls of a request_data's own dispatcher, made when the lock is released.
-        self._handed_over: deque[Callable[[], object]] = deque()
+        # Calls of code that is not ours, made once the lock is released: of `log`, and of a
+        # request_data's own dispatcher.
+        self._postponed: deque[Callable[[], object]] = deque()
         self._presence = True
         self._is_closed = False
         self._closing: list[Callable[[], object]] = []
@@ -435,8 +438,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def connected_client_ids(self) -> tuple[str, ...]:
         """The clients that are connected now, in the order in which they connected."""
         self._touch()
-        with self._lock:
-            return tuple(self._state.connected())
+        return tuple(self._state.connected())
 
     def is_connected(self, client_id: str | bytes) -> bool:
         """Whether a client, named by its client id or a token of it, is connected now."""
@@ -450,9 +452,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             client_id: The client id, or a token of it.
         """
         self._touch()
-        with self._lock:
-            queue = self._state.queue(self._resolve_client_id(client_id))
-            return None if queue is None else tuple(queue)
+        queue = self._state.queue(self._resolve_client_id(client_id))
+        return None if queue is None else tuple(queue)
 
     def disconnect(
         self, client_id: str | bytes, kind: Literal["close", "disconnect"] = "close"
@@ -510,35 +511,36 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         name = None if client_id is None else _text_or_none(client_id)
         until = real_monotonic() + timeout
         while True:
-            with self._lock:
-                found = self._find_events(kind, name, message)
-                left = until - real_monotonic()
-                if len(found) < count and left > 0 and not self._is_closed:
-                    self._changed.wait(min(left, _LOOK_AGAIN))
-                    found = self._find_events(kind, name, message)
+            self._touch()
+            seen, left = self._progress(), until - real_monotonic()
+            found = self._find_rows(kind, name, message)
             if len(found) >= count:
-                return found[count - 1]
+                return to_event(found[count - 1])
             if left <= 0 or self._is_closed:
                 raise AssertionError(
                     diagnosis.explain_wait(self.timeline, kind, name, timeout, count, message)
                 )
-            self._touch()
+            call_locked(self._lock, self._wait_for_progress, seen, min(left, _LOOK_AGAIN))
 
-    def _find_events(self, kind: Kind, client_id: str | None, message: object) -> list[Event]:
+    def _find_rows(self, kind: Kind, client_id: str | None, message: object) -> list[Row]:
         """The events that count: what follows from them has been answered by the app."""
-        timeline = self.timeline
-        rows = [
-            index
-            for index, row in enumerate(timeline._rows)
-            if row.kind == kind and (row.answer is None or row.answer.is_answered)
-        ]
-        wanted = None if client_id is None else {client_id, self._resolve_client_id(client_id)}
+        names = None if client_id is None else {client_id, self._resolve_client_id(client_id)}
         return [
-            event
-            for event in map(timeline.__getitem__, rows)
-            if (wanted is None or event.client_id in wanted)
-            and (message is matching.ANY or matching.matches(message, event.message or ""))
+            row
+            for row in self.timeline._rows.copy()
+            if row.kind == kind
+            and (names is None or row.client_id in names)
+            and (row.answer is None or row.answer.is_answered)
+            and (message is matching.ANY or matching.matches(message, row.message or ""))
         ]
+
+    def _progress(self) -> tuple[int, int]:
+        """Grows with every change, and with every answer of the app."""
+        return self._state.version, self._outbox.answers
+
+    def _wait_for_progress(self, seen: tuple[int, int], timeout: float) -> None:
+        if self._progress() == seen and not self._is_closed:
+            self._changed.wait(timeout)
 
     def reset(self, what: Reset = "queues") -> None:
         """Start over, in part or whole; the app is not told.
@@ -572,17 +574,17 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         RuntimeError. Closing it again does nothing.
         """
         apiproxy.registry.deactivate(self)
-        with self._lock:
-            self._is_closed = True
-            self._commit(lambda: self._state.forget_clients())
-            self._outbox.forget()
-            self._changed.notify_all()
+        call_locked(self._lock, self._commit, self._plan_close)
+        self._outbox.forget()
         try:
             while self._closing:
                 self._closing.pop()()
         finally:
             if self._closing:  # one has raised: the others are called all the same
                 self.close()
+
+    def _plan_close(self) -> Change:
+        return [partial(setattr, self, "_is_closed", True), *self._state.forget_clients()]
 
     # Steps.
 
@@ -594,19 +596,24 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
                 the change and the result. It is called again where a finalizer or a
                 signal handler has changed the state meanwhile.
         """
-        reading = self._read_clock()
-        with self._lock:
-            self._check_open()
-            now = self._settle_time(reading)
-            while True:
-                version = self._state.version
-                change, result = plan(now, *args)
-                if self._state.commit(version, change):
-                    break
-                now = self._settle_time(reading)
-            if change:
-                self._changed.notify_all()
+        result = call_locked(self._lock, self._take_step, self._read_clock(), plan, args)
         self._deliver()
+        return result
+
+    def _take_step(
+        self,
+        reading: tuple[int, int] | None,
+        plan: Callable[..., _Steps[_Result]],
+        args: tuple[object, ...],
+    ) -> _Result:
+        while True:
+            self._check_open()
+            version, now = self._settle_time(reading)
+            change, result = plan(now, *args)
+            if self._state.commit(version, change):
+                break
+        if change:
+            self._changed.notify_all()
         return result
 
     def _touch(self) -> int:
@@ -614,10 +621,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         reading = self._read_clock()
         if self._is_closed:
             return self.clock._now if reading is None else reading[1]
-        with self._lock:
-            now = self._settle_time(reading)
-        if self._outbox._waiting or self._handed_over:
-            self._deliver()
+        _, now = call_locked(self._lock, self._settle_time, reading)
+        self._deliver()
         return now
 
     def _read_clock(self) -> tuple[int, int] | None:
@@ -626,22 +631,28 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             return None
         return self._state.version, self.clock._read()
 
-    def _settle_time(self, reading: tuple[int, int] | None) -> int:
-        """The time of this step, once the timers that were due by then have run."""
+    def _settle_time(self, reading: tuple[int, int] | None) -> tuple[int, int]:
+        """Run the timers that are due by now.
+
+        Returns:
+            The version of the state after that, and the time of this step.
+        """
         state = self._state
-        if reading is None:
-            now = self.clock._now
-        else:
-            version, now = reading
-            if now < state.now:
-                if version != state.version:  # another thread's step has come in between
-                    now = state.now
-                else:
-                    self._commit(lambda: state.go_back(now))
-        state.now = now
-        while state.is_due(now):
+        while True:
+            version = state.version
+            read_at, now = reading or (version, self.clock._now)
+            if now < state.now and read_at != version:
+                now = state.now  # another thread's step has come in between
+            self._follow(now)
+            if not state.is_due(now):
+                return version, now
             self._time_out(now)
-        return now
+
+    def _follow(self, now: int) -> None:
+        """Note the time; a clock that went back leaves a client two seconds at most."""
+        if now < self._state.now:
+            self._commit(partial(self._state.go_back, now))
+        self._state.now = now
 
     def _time_out(self, now: int) -> str | None:
         """Disconnect the client whose timer is the first that is due."""
@@ -657,11 +668,10 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             outgoing, change = self._outgoing("disconnected", timed_out, due, None)
             cause = timer.cause or f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
             ended = self._state.end("timeout", due, timed_out, None, outgoing, f"{cause}, ", timer)
-            return [*ended, *change]
+            done = self._postpone(self._log, "Channel of client id %s has timed out", timed_out)
+            return [*ended, *change, done]
 
         self._commit(plan)
-        if timed_out is not None:
-            self._log("Channel of client id %s has timed out", timed_out)
         return timed_out
 
     def _commit(self, plan: Callable[[], Change]) -> None:
@@ -673,10 +683,22 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if change:
             self._changed.notify_all()
 
+    def _postpone(self, function: Callable[..., object], *args: object) -> Operation:
+        """Have code that is not ours called once the lock is released."""
+        return partial(self._postponed.append, partial(function, *args))
+
     def _deliver(self) -> None:
-        while self._handed_over:
-            self._handed_over.popleft()()
-        self._outbox.deliver()
+        """Call what was postponed, and deliver the requests to the app.
+
+        A finalizer or a signal handler may run inside a step: what it leaves is delivered
+        at the end of that.
+        """
+        if self._lock._is_owned():
+            return
+        while self._postponed:
+            self._postponed.popleft()()
+        if self._outbox.has_waiting():
+            self._outbox.deliver()
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -688,17 +710,14 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     # As the clock sees it.
 
     def _next_due(self) -> int | None:
+        if self.clock._is_own:
+            self._follow(self.clock._now)
         return self._state.next_due()
 
     def _run_timer(self, now: int) -> str | None:
-        with self._lock:
-            client_id = self._time_out(now)
+        client_id = call_locked(self._lock, self._time_out, now)
         self._deliver()
         return client_id
-
-    def _went_back(self, now: int) -> None:
-        with self._lock:
-            self._commit(lambda: self._state.go_back(now))
 
     # Clients.
 
@@ -735,12 +754,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if dispatcher is None:
             return self._state.refresh(now, client_id)
         due = self._state.deadline(now, client_id) / MICROSECONDS
-        return [
-            partial(
-                self._handed_over.append,
-                partial(dispatcher.update_event, due, _TIMER, client_id),
-            )
-        ]
+        return [self._postpone(dispatcher.update_event, due, _TIMER, client_id)]
 
     def _plan_reject(self, now: int, token: object, source: Source | None) -> _Steps[Error]:
         """Record that somebody connects with a token that is not valid."""
@@ -812,8 +826,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         ended = self._state.end(kind, now, client_id, source, outgoing, token=token)
         dispatcher = self._foreign_dispatcher()
         if dispatcher is not None:
-            cancel = partial(dispatcher.cancel_events, client_id)
-            handed = [partial(self._handed_over.append, cancel), *handed]
+            handed = [self._postpone(dispatcher.cancel_events, client_id), *handed]
         return [*ended, *handed], None
 
     def _keep_alive(self, token: str | bytes, client_id: str | None = None) -> Lease:
@@ -895,19 +908,21 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _outgoing(
         self, event: str, client_id: str, now: int, source: Source | None
     ) -> tuple[Outgoing | None, Change]:
-        """The request that tells the app; for another dispatcher, what hands it over."""
+        """The request to the app, and what else is to do; another dispatcher takes the request."""
         if not self._presence:
             return None, []
-        self._log("Telling the app that client id %s is %s", client_id, event)
+        done = self._postpone(
+            self._log, "Telling the app that client id %s is %s", client_id, event
+        )
         path = f"/_ah/channel/{event}/"
         dispatcher = self._foreign_dispatcher()
         if dispatcher is None:
-            return Outgoing(client_id, path, now, self.XMPP_PUBLIC_IP, source=source), []
-        post = partial(
+            return Outgoing(client_id, path, now, self.XMPP_PUBLIC_IP, source=source), [done]
+        post = self._postpone(
             dispatcher.add_async_request,
             "POST", path, [_FORM], f"from={client_id}", self.XMPP_PUBLIC_IP,
         )  # fmt: skip
-        return None, [partial(self._handed_over.append, post)]
+        return None, [done, post]
 
     def _foreign_dispatcher(self) -> Any:
         """The dispatcher that request_data brings; None for our own."""
@@ -919,8 +934,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _hand_over_timer(self, dispatcher: Any, now: int, client_id: str) -> Callable[[], object]:
         due = self._state.deadline(now, client_id) / MICROSECONDS
         run = partial(self._run_foreign_timer, client_id, due)
-        add = partial(dispatcher.add_event, run, due, _TIMER, client_id)
-        return partial(self._handed_over.append, add)
+        return self._postpone(dispatcher.add_event, run, due, _TIMER, client_id)
 
     def _run_foreign_timer(self, client_id: str, due: float) -> None:
         note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
@@ -948,33 +962,35 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._wait_until_idle(_LEAVE_TIME)
         if what == "all":
             self._renew()
-            return
-        with self._lock:
-            state, timeline = self._state, self.timeline
-            self._commit(
-                lambda: [
-                    *state.clear_all(),
-                    *self._plan_epoch(
-                        {name: at / MICROSECONDS for name, at in state.carried().items()}
-                    ),
-                ]
-            )
-            timeline._acknowledged.clear()
+        else:
+            call_locked(self._lock, self._commit, self._plan_next_test)
+
+    def _plan_next_test(self) -> Change:
+        carried = {name: at / MICROSECONDS for name, at in self._state.carried().items()}
+        return [*self._state.clear_all(), *self._plan_epoch(carried)]
 
     def _renew(self) -> None:
         self._check_open()
-        with self._lock:
-            self.clock._reset()
-            self._commit(lambda: [*self._state.forget_clients(), *self._plan_epoch({})])
-            self._outbox.forget()
-            self._state.now = 0 if self.clock._is_own else self.clock._start
-            self._errors.clear()
-            self.seed = self._seed
-            self.timeline._acknowledged.clear()
+        call_locked(self._lock, self._start_over)
+        self._deliver()
+
+    def _start_over(self) -> None:
+        self._commit(self._plan_start)
+        self._outbox.forget()
+        self.clock._reset()
+
+    def _plan_start(self) -> Change:
+        return [
+            *self._state.forget_clients(),
+            *self._plan_epoch({}),
+            self._errors.clear,
+            partial(setattr, self, "_random", random.Random(self._seed)),  # noqa: S311 (no secret)
+        ]
 
     def _plan_epoch(self, carried: dict[str, float]) -> Change:
         return [
             self.timeline._rows.clear,
+            self.timeline._acknowledged.clear,
             partial(setattr, self.timeline, "_carried", carried),
             partial(setattr, self._state, "epoch", self._state.epoch + 1),
         ]
@@ -982,12 +998,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _wait_until_idle(self, timeout: float) -> bool:
         """Wait until the app has answered every request; for so many real seconds at most."""
         until = real_monotonic() + timeout
-        with self._lock:
-            while not self._outbox.is_idle():
-                left = until - real_monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, _LOOK_AGAIN))
+        while not self._outbox.is_idle():
+            seen, left = self._progress(), until - real_monotonic()
+            if left <= 0:
+                return False
+            call_locked(self._lock, self._wait_for_progress, seen, min(left, _LOOK_AGAIN))
         return True
 
     @staticmethod
