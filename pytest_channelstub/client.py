@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pytest_channelstub._service.stub import ChannelServiceStub
+    from pytest_channelstub._service.stub import ChannelServiceStub, Lease
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -50,16 +50,18 @@ class ChannelClient:
     ) -> None:
         if not hasattr(stub, "validate_token_and_extract_client_id"):
             raise TypeError(
-                f"the stub is {shorten_repr(stub)}, of type {type(stub).__name__}: pass the stub first, "
-                "and the token second, as in ChannelClient(channel_stub, token)"
+                f"the stub is {shorten_repr(stub)}, of type {type(stub).__name__}: pass the stub "
+                "first, and the token second, as in ChannelClient(channel_stub, token)"
             )
         self.client_id = stub.validate_token_and_extract_client_id(token)
         self.token = _tokens.to_text(token)
         self.received: list[str] = []
         self._stub = stub
         self._closed = False
-        self._lease = stub._keep_alive(token) if keep_alive else None
+        self._lease: Lease | None = None
         try:
+            if keep_alive:
+                self._lease = stub._keep_alive(token)
             stub.connect_channel(token)
         except BaseException:
             self._end_lease()
@@ -106,10 +108,7 @@ class ChannelClient:
         if self._closed:
             message = f"the client of {self.client_id!r} is closed: open another to read on"
             raise RuntimeError(message)
-        message_or_none = self._stub._poll(self.token, "client")
-        if message_or_none is not None:
-            self.received.append(message_or_none)
-        return message_or_none
+        return self._stub._poll(self.token, "client", received=self.received)
 
     def receive(self) -> str:
         """The next message.
@@ -148,12 +147,8 @@ class ChannelClient:
 
         A client that is not connected any more, or was closed before, tells nobody.
         """
-        if self._closed:
-            return
-        self._closed = True
-        self._end_lease()
-        if not self._stub._is_closed:
-            self._stub._end(self.client_id, "close", self.token)
+        if not self._closed:
+            self._stub._leave(self)
 
     def _end_lease(self) -> None:
         """Keep the connection alive no longer; it ends two seconds from now.

@@ -134,10 +134,10 @@ class Timeline(Sequence[Event]):
     def __init__(
         self,
         start: float | None = None,
-        lock: threading.RLock | None = None,  # type: ignore[valid-type]  # RLock is a function before Python 3.13
+        lock: Any = None,
     ) -> None:
         self._start = start
-        self._lock: Any = threading.RLock() if lock is None else lock
+        self._lock = threading.RLock() if lock is None else lock
         self._rows: list[Row] = []
         self._acknowledged: set[int] = set()
         self._carried: dict[str, float] = {}

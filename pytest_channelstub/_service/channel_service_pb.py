@@ -6,12 +6,14 @@ leaves the process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._tokens import InvalidTokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame

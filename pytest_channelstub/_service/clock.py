@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
@@ -25,8 +25,8 @@ __tracebackhide__ = hide_frame
 Moment = datetime | date | str | float
 """A point in time: a datetime (a naive one is UTC), an ISO 8601 string, or epoch seconds."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-DEFAULT_START = datetime(2020, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DEFAULT_START = datetime(2020, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST = -62_135_596_800 * MICROSECONDS
@@ -199,7 +199,7 @@ class FakeClock:
 
     def _renew_locks(self) -> None:
         """In a forked process: free what threads held that are not in it."""
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock()  # of a class that has no name before Python 3.13
         self._changed = threading.Condition(self._lock)
 
     def _attach(self, stub: Timed) -> None:
@@ -434,9 +434,9 @@ def to_microseconds(moment: Moment) -> int:
         moment = _parse(moment)
     if isinstance(moment, date):
         if not isinstance(moment, datetime):
-            moment = datetime(moment.year, moment.month, moment.day, tzinfo=timezone.utc)
+            moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
         elif moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
+            moment = moment.replace(tzinfo=UTC)
         return _check_calendar(read_duration(moment - EPOCH))
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):
         message = (

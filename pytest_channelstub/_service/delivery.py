@@ -94,27 +94,17 @@ class Outgoing:
     """
 
     __slots__ = (
-        "answer", "at", "body", "client_id", "depth", "headers", "is_answered", "is_begun",
-        "outcome", "source", "source_ip", "status", "url",
+        "answer", "at", "client_id", "depth", "is_answered", "is_begun", "outcome", "source",
+        "source_ip", "status", "url",
     )  # fmt: skip
 
     def __init__(
-        self,
-        client_id: str,
-        url: str,
-        at: int,
-        source_ip: str,
-        *,
-        body: str | None = None,
-        headers: Iterable[tuple[str, str]] = (_FORM,),
-        source: Source | None = None,
+        self, client_id: str, url: str, at: int, source_ip: str, *, source: Source | None = None
     ) -> None:
         self.client_id = client_id
         self.url = url
         self.at = at
         self.source_ip = source_ip
-        self.body = f"from={client_id}" if body is None else body
-        self.headers = tuple(headers)
         self.source = source
         self.status: int | None = None
         self.answer = ""
@@ -128,8 +118,8 @@ class Outgoing:
         return Request(
             "POST",
             self.url,
-            self.headers,
-            self.body,
+            (_FORM,),
+            f"from={self.client_id}",
             self.source_ip,
             self.at / MICROSECONDS,
             self.status,
@@ -268,9 +258,7 @@ class Outbox:
     def _post(self, app: App, outgoing: Outgoing) -> None:
         outgoing.is_begun = True
         try:
-            status, body = post_form(
-                app, outgoing.url, outgoing.body, outgoing.source_ip, outgoing.headers
-            )
+            status, body = post_form(app, outgoing.url, outgoing.client_id, outgoing.source_ip)
         except BaseException as error:
             self._answer(outgoing, format_exception(error))
             raise
@@ -357,19 +345,16 @@ def _describe_signature(app: Callable[..., Any]) -> str:
 def post_form(
     app: App,
     path: str,
-    body: str,
+    client_id: str,
     remote_address: str,
-    headers: Iterable[tuple[str, str]] = (_FORM,),
 ) -> tuple[str, bytes]:
     """POST a form to a WSGI app, and read its answer to the end.
 
     Args:
         app: A WSGI callable.
         path: The URL's path.
-        body: The form as the SDK's stub hands it over: a name, `=`, and a value that is
-            not escaped.
+        client_id: The value of the form's field `from`.
         remote_address: What the app sees as `REMOTE_ADDR`.
-        headers: The request's headers.
 
     Returns:
         The status line's code and reason, such as `"200 OK"`, and the beginning of the body.
@@ -378,11 +363,10 @@ def post_form(
         Exception: What the app raises.
         AssertionError: The app does not keep to PEP 3333.
     """
-    name, _, value = body.partition("=")
     # The SDK's stub takes any text for a client id, also text that UTF-8 cannot hold.
-    form = urlencode({name: value}, errors="surrogatepass").encode("ascii")
+    form = urlencode({"from": client_id}, errors="surrogatepass").encode("ascii")
     start = StartResponse(f"POST {path}")
-    answer = app(_environ(path, form, remote_address, headers), start)
+    answer = app(_environ(path, form, remote_address), start)
     content = bytearray(b"".join(start.written))
     try:
         for part in check_answer(answer, start.request):
@@ -437,36 +421,36 @@ class StartResponse:
         return str(self.status)
 
     def _refuse(self, what: str) -> None:
-        raise AssertionError(_describe_fault(self.request, what))
+        raise _fault(self.request, what)
 
 
 def check_status(status: object, request: str) -> None:
     """Refuse a status line that PEP 3333 does not allow."""
     if not isinstance(status, str) or not re.fullmatch(r"[1-9]\d\d [^\r\n]*", status):
         what = f"answered with the status {shorten_repr(status)}: pass a code and a reason in a str"
-        raise AssertionError(_describe_fault(request, f"{what}, such as '200 OK'"))
+        raise _fault(request, f"{what}, such as '200 OK'")
 
 
 def check_headers(headers: object, request: str) -> None:
     """Refuse headers that PEP 3333 does not allow."""
     if not isinstance(headers, list):
         what = f"answered with headers of type {type(headers).__name__}: pass a list of pairs"
-        raise AssertionError(_describe_fault(request, f"{what}, [('Content-Type', 'text/plain')]"))
+        raise _fault(request, f"{what}, [('Content-Type', 'text/plain')]")
     for header in headers:
         is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
         if not is_pair or not all(isinstance(part, str) for part in header):
             what = f"answered with the header {shorten_repr(header)}: pass a tuple of two strs"
-            raise AssertionError(_describe_fault(request, what))
+            raise _fault(request, what)
         if any(char in part for part in header for char in "\r\n\0"):
             what = f"answered with the header {shorten_repr(header)}: a header has no line break"
-            raise AssertionError(_describe_fault(request, what))
+            raise _fault(request, what)
 
 
 def check_answer(answer: Any, request: str) -> Iterable[bytes]:
     """Refuse an answer that is not an iterable of bytes."""
     if isinstance(answer, str) or not hasattr(answer, "__iter__"):
         what = f"returned {shorten_repr(answer)}: return an iterable of bytes, such as [b'text']"
-        raise AssertionError(_describe_fault(request, what))
+        raise _fault(request, what)
     return answer  # type: ignore[no-any-return]  # it is iterable, and each part is checked
 
 
@@ -474,7 +458,7 @@ def check_body(part: object, request: str) -> None:
     """Refuse a part of a body that is not bytes."""
     if not isinstance(part, bytes):
         what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
-        raise AssertionError(_describe_fault(request, f"{what}: encode it, so that it is bytes"))
+        raise _fault(request, f"{what}: encode it, so that it is bytes")
 
 
 def caller() -> Source | None:
@@ -485,9 +469,9 @@ def caller() -> Source | None:
 
 def _caller_frame(frame: FrameType | None) -> FrameType | None:
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
-            if not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
-                return frame
+        is_ours = frame.f_code.co_filename.startswith(_PACKAGE)
+        if not is_ours and not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+            return frame
         frame = frame.f_back
     return None
 
@@ -527,18 +511,17 @@ def _plain_text(body: bytes) -> str:
     return " ".join(text.split())[:_LONGEST_QUOTE]
 
 
-def _describe_fault(request: str, what: str) -> str:
-    return f"the app broke PEP 3333 in its answer to {request}: it {what}"
+def _fault(request: str, what: str) -> AssertionError:
+    return AssertionError(f"the app broke PEP 3333 in its answer to {request}: it {what}")
 
 
-def _environ(
-    path: str, body: bytes, remote_address: str, headers: Iterable[tuple[str, str]]
-) -> dict[str, Any]:
+def _environ(path: str, body: bytes, remote_address: str) -> dict[str, Any]:
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
         "SCRIPT_NAME": "",
         "PATH_INFO": path,
         "QUERY_STRING": "",
+        "CONTENT_TYPE": _FORM[1],
         "CONTENT_LENGTH": str(len(body)),
         "REMOTE_ADDR": remote_address,
         "SERVER_NAME": "localhost",
@@ -547,8 +530,5 @@ def _environ(
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": sys.stderr,
     }
-    for name, value in headers:
-        key = name.upper().replace("-", "_")
-        environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
     setup_testing_defaults(environ)
     return environ

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Operation = Callable[[], object]
 Change = list[Operation]
 
-_later = functools.partial
+_later: Callable[..., Operation] = functools.partial
+_call: Callable[[Operation], object] = operator.call
 # Below this many timers, the cancelled ones cost less than a sweep.
 _SWEEP_FROM = 64
 
@@ -160,14 +161,14 @@ class State:
         Returns:
             False if the state has changed since, and nothing was done.
         """
-        operations = itertools.chain(
+        operations: Iterable[Operation] = itertools.chain(
             (_later(self._version.remove, version),),
             change,
             (_later(self._version.append, version + 1),),
         )
         try:
             # All of it runs in C, within this one call.
-            deque(map(operator.call, operations), maxlen=0)
+            deque(map(_call, operations), maxlen=0)
         except ValueError:
             if self._version:
                 return False
@@ -230,6 +231,7 @@ class State:
         note: str = "",
         timer: Timer | None = None,
         token: str | None = None,
+        holder: object = None,
     ) -> Change:
         """Disconnect a client, connected or not; what is pending for it is lost.
 
@@ -242,16 +244,18 @@ class State:
             note: Stands before the outcome.
             timer: The timer that has run; the others are cancelled too, without one.
             token: Of the client that closed its channel.
+            holder: Of the lease that ends with it.
         """
         client = self.clients.get(client_id, _UNKNOWN)
         outcome = "was not connected" if client.queue is None else f"{len(client.queue)} unread"
         ended = client.timers if timer is None else (timer,)
         left = tuple(each for each in client.timers if each not in ended)
         change = [_later(setattr, each, "due", None) for each in ended]
-        if left or client.leases:
+        if left or any(each is not holder for each in client.leases):
             change += [
                 _later(setattr, client, "queue", None),
                 _later(setattr, client, "timers", left),
+                _later(client.leases.pop, holder, None),
             ]
         else:
             change += [_later(self.clients.pop, client_id, None)]

@@ -595,19 +595,30 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             plan: Called with the time in microseconds since the epoch, and `args`; gives
                 the change and the result. It is called again where a finalizer or a
                 signal handler has changed the state meanwhile.
+            *args: What `plan` takes beside the time.
         """
-        result = call_locked(self._lock, self._take_step, self._read_clock(), plan, args)
+        step = partial(self._take_step, self._read_clock(), plan, args)
+        result: _Result = call_locked(self._lock, step)
         self._deliver()
         return result
+
+    def _step_or_ignore(self, plan: Callable[..., _Steps[None]], *args: object) -> None:
+        """As `_step`; on a closed stub there is nothing to do."""
+        step = partial(self._take_step, self._read_clock(), plan, args, is_for_open=False)
+        call_locked(self._lock, step)
+        self._deliver()
 
     def _take_step(
         self,
         reading: tuple[int, int] | None,
         plan: Callable[..., _Steps[_Result]],
         args: tuple[object, ...],
+        *,
+        is_for_open: bool = True,
     ) -> _Result:
         while True:
-            self._check_open()
+            if is_for_open:
+                self._check_open()
             version, now = self._settle_time(reading)
             change, result = plan(now, *args)
             if self._state.commit(version, change):
@@ -772,58 +783,82 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         )
         return [self._state.record(row)], self._token_error(token, now)
 
-    def _poll(self, token: str | bytes, reader: str, source: Source | None = None) -> str | None:
+    def _poll(
+        self,
+        token: str | bytes,
+        reader: str,
+        source: Source | None = None,
+        received: list[str] | None = None,
+    ) -> str | None:
         """Poll as `connect_and_pop_first_message` does.
 
         Args:
             token: The token.
             reader: What the timeline says has read the message.
             source: The line that polls; the caller's by default.
+            received: Takes the message as well.
         """
         source = source or caller()
         client_id = self._step(self._plan_connect, token, None, source)
         if isinstance(client_id, Error):
             raise client_id
         # The app has been told of a new connection by now: its greeting is read at once.
-        message = self._step(self._plan_read, client_id, _text_or_none(token), reader, source)
+        text = _text_or_none(token)
+        message = self._step(self._plan_pop, client_id, text, reader, source, received)
         self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         return message
 
-    def _plan_read(
-        self, now: int, client_id: str, token: str, reader: str, source: Source | None
-    ) -> _Steps[str | None]:
-        return self._plan_pop(now, client_id, token, reader, source)
-
-    def _plan_pop(
-        self, now: int, client_id: str, token: str | None, reader: str, source: Source | None
+    def _plan_pop(  # noqa: PLR0913, PLR0917 (what its event tells)
+        self,
+        now: int,
+        client_id: str,
+        token: str | None,
+        reader: str,
+        source: Source | None,
+        received: list[str] | None = None,
     ) -> _Steps[str | None]:
         queue = self._state.queue(client_id)
         if queue:
             message = queue[0]
             row = Row(now, "read", client_id, token, message, reader, source)
-            take = partial(queue.__delitem__, 0)
-            return [take, self._state.record(row)], message
+            change: Change = [partial(queue.__delitem__, 0), self._state.record(row)]
+            if received is not None:
+                change.append(partial(received.append, message))
+            return change, message
         if reader == "pop":
             return [], None
         return [self._state.record(Row(now, "poll", client_id, token, source=source))], None
 
-    def _end(self, client_id: str, kind: Kind, token: str | None = None) -> None:
-        """Disconnect a client; with the token of one that leaves, only if it is connected."""
+    def _end(self, client_id: str, kind: Kind) -> None:
         self._log("Removing channel of client id %s", client_id)
-        self._step(self._plan_end, client_id, kind, token, caller())
+        self._step(self._plan_end, client_id, kind, caller())
 
-    def _plan_end(
+    def _leave(self, client: Any) -> None:
+        """Close a `ChannelClient`: all of it at once, its lease too."""
+        self._log("Removing channel of client id %s", client.client_id)
+        self._step_or_ignore(self._plan_leave, client, caller())
+
+    def _plan_leave(self, now: int, client: Any, source: Source | None) -> _Steps[None]:
+        if client._closed:
+            return [], None
+        name, holder = client.client_id, client._lease and client._lease.holder
+        if self._state.queue(name) is None:
+            change = self._state.end_lease(now, name, holder)
+        else:
+            change, _ = self._plan_end(now, name, "close", source, client.token, holder)
+        return [*change, partial(setattr, client, "_closed", True)], None
+
+    def _plan_end(  # noqa: PLR0913, PLR0917 (what its event tells)
         self,
         now: int,
         client_id: str,
         kind: Kind,
-        token: str | None,
         source: Source | None,
+        token: str | None = None,
+        holder: object = None,
     ) -> _Steps[None]:
-        if token is not None and self._state.queue(client_id) is None:
-            return [], None
         outgoing, handed = self._outgoing("disconnected", client_id, now, source)
-        ended = self._state.end(kind, now, client_id, source, outgoing, token=token)
+        ended = self._state.end(kind, now, client_id, source, outgoing, token=token, holder=holder)
         dispatcher = self._foreign_dispatcher()
         if dispatcher is not None:
             handed = [self._postpone(dispatcher.cancel_events, client_id), *handed]
@@ -839,8 +874,12 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         expires = 0 if read is None else read.expires * MICROSECONDS
         name = client_id or ("" if read is None else read.client_id)
         lease = Lease(self, name)
-        self._step(self._plan_begin_lease, name, lease, expires)
-        return lease
+        try:
+            self._step(self._plan_begin_lease, name, lease, expires)
+            return lease  # noqa: TRY300 (one that is cut short here has to end)
+        except BaseException:
+            lease.end()
+            raise
 
     def _plan_begin_lease(
         self, now: int, client_id: str, lease: Lease, expires: int
@@ -850,10 +889,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if dispatcher is not None:
             change += self._plan_refresh(dispatcher, max(now, expires), client_id)
         return change, None
-
-    def _end_lease(self, lease: Lease) -> None:
-        if not self._is_closed:
-            self._step(self._plan_end_lease, lease)
 
     def _plan_end_lease(self, now: int, lease: Lease) -> _Steps[None]:
         return self._state.end_lease(now, lease.client_id, lease.holder), None
@@ -1043,13 +1078,11 @@ class Lease:
     def __init__(self, stub: ChannelServiceStub, client_id: str) -> None:
         self.client_id = client_id
         self.holder = object()
-        self._stub: ChannelServiceStub | None = stub
+        self._stub = stub
 
     def end(self) -> None:
         """Keep the client alive no longer; it has two seconds. A second call does nothing."""
-        stub, self._stub = self._stub, None
-        if stub is not None:
-            stub._end_lease(self)
+        self._stub._step_or_ignore(self._stub._plan_end_lease, self)
 
 
 def _is_expired(token: _tokens.Token, now: int) -> bool:
