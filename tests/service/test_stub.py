@@ -412,7 +412,7 @@ CHANGES = [
     lambda stub, _: stub.disconnect("alice"),
     lambda stub, _: stub.reset(),
     lambda stub, _: stub.reset("all"),
-    lambda stub, token: ChannelClient(stub, token),
+    ChannelClient,
     lambda stub, token: ChannelClient(stub, token, keep_alive=True),
     lambda stub, _: channel._create_channel(stub, "alice"),
 ]
