@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_channelstub._service.clock import (
     DEFAULT_START,
     FakeClock,
-    FrozenClock,
     Moment,
     SystemClock,
 )
 from pytest_channelstub._service.delivery import check_app
+from pytest_channelstub._service.freeze import FrozenClock
 from pytest_channelstub._service.stub import ChannelServiceStub
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ class Keeper:
         stub._closing.append(functools.partial(self._end, stub))
         if clock == "freeze":
             stub._closing.append(stub.clock._thaw)  # type: ignore[attr-defined]
-            stub.clock._freeze()  # type: ignore[attr-defined]
+            try:
+                stub.clock._freeze()  # type: ignore[attr-defined]
+            except BaseException:
+                stub.close()
+                raise
         return stub
 
     def begin_test(self, what: str) -> None:

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS, call_locked
@@ -47,6 +47,20 @@ class Timed(Protocol):
         """Run the first timer that is due; the client that it timed out, None if none was."""
 
 
+class _Move(NamedTuple):
+    """A move forward that is under way.
+
+    Attributes:
+        thread: Which thread moves.
+        goal: Where it goes, in microseconds since the epoch.
+        timeouts: How often each client has timed out.
+    """
+
+    thread: int
+    goal: int
+    timeouts: Counter[str]
+
+
 class FakeClock:
     """The time of a `ChannelServiceStub`: it moves when the test says, and not before.
 
@@ -78,8 +92,8 @@ class FakeClock:
         # One lock for a clock and the stubs on it: none of them acts while the time moves.
         self._renew_locks()
         self._stubs: list[weakref.ref[Any]] = []
-        # The calls that move the clock now: the thread of each, and where it goes.
-        self._moves: dict[FrameType, tuple[int, int]] = {}
+        # The calls that move the clock now.
+        self._moves: dict[FrameType, _Move] = {}
         # Counts the resets: a move that began before one ends with it.
         self._resets = 0
 
@@ -134,9 +148,9 @@ class FakeClock:
         """
         span = (
             read_duration(seconds, "seconds")
-            + read_duration(minutes, "minutes", unit=60)
-            + read_duration(hours, "hours", unit=3600)
-            + read_duration(days, "days", unit=86400)
+            + _read_number(minutes, "minutes", 60)
+            + _read_number(hours, "hours", 3600)
+            + _read_number(days, "days", 86400)
         )
         if span < 0:
             message = (
@@ -221,31 +235,40 @@ class FakeClock:
     def _move_on(self, find_goal: Callable[[], int]) -> None:
         frame = sys._getframe()
         try:
-            goal = call_locked(self._lock, self._begin_move, frame, find_goal)
-            self._run_timers_until(goal, self._resets)
+            move = call_locked(self._lock, self._begin_move, frame, find_goal)
+            self._run_timers(move, self._resets)
         finally:
             self._moves.pop(frame, None)
 
-    def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> int:
-        goal = find_goal()
-        self._moves[frame] = threading.get_ident(), goal
-        return goal
+    def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> _Move:
+        goal, timeouts = find_goal(), Counter[str]()
+        for outer in self._running_moves(of_this_thread=True):
+            timeouts = outer.timeouts  # a handler moves the clock on: both repeat together
+        for client_id in timeouts:
+            _check_repetition(client_id, timeouts)
+        self._moves[frame] = move = _Move(threading.get_ident(), goal, timeouts)
+        return move
 
     def _other_goals(self) -> list[int]:
         """Where other threads move the clock now; at least one number, for `max`."""
-        me = threading.get_ident()
-        others = [move for move in self._moves.items() if move[1][0] != me and is_running(move[0])]
-        return [_EARLIEST, *(goal for _, (_, goal) in others)]
+        others = self._running_moves(of_this_thread=False)
+        return [_EARLIEST, *(move.goal for move in others)]
 
-    def _run_timers_until(self, goal: int, resets: int) -> None:
-        counts: Counter[str] = Counter()
-        while (timer := call_locked(self._lock, self._step_towards, goal, resets)) is not None:
+    def _running_moves(self, *, of_this_thread: bool) -> list[_Move]:
+        me = threading.get_ident()
+        return [
+            move
+            for frame, move in [*self._moves.items()]
+            if (move.thread == me) is of_this_thread and is_running(frame)
+        ]
+
+    def _run_timers(self, move: _Move, resets: int) -> None:
+        while (timer := call_locked(self._lock, self._step_towards, move.goal, resets)) is not None:
             due, stub = timer
             client_id = stub._run_timer(due)
             if client_id is not None:
-                counts[client_id] += 1
-                if counts[client_id] >= _MOST_TIMEOUTS:
-                    raise RuntimeError(_describe_repetition(client_id))
+                move.timeouts[client_id] += 1
+                _check_repetition(client_id, move.timeouts)
 
     def _step_towards(self, goal: int, resets: int) -> tuple[int, Any] | None:
         """Move to the first timer that is due by then, of all stubs on this clock.
@@ -269,7 +292,12 @@ class FakeClock:
 class SystemClock(FakeClock):
     """The time that `time.time()`, or another function, gives at each call.
 
-    Due timers run at the stub's next call, in order, each with its own due time.
+    When that time moves, nothing happens until the stub's next call: then the timers that
+    are due run, in order, each with its own due time, and the app is told. Until then a
+    client whose two seconds are over counts as connected.
+
+    `advance`, `tick` and `move_to` move the time with which freezegun holds the process,
+    if it does. What time-machine or a `time_func` gives is not theirs to move.
 
     Args:
         time_func: Gives seconds since the epoch; None for what `time.time` is at the
@@ -318,65 +346,14 @@ class SystemClock(FakeClock):
                 "(@freeze_time, the freezer fixture), or use clock='fake', whose time is its own"
             )
             raise RuntimeError(message)
-        return freezegun.freeze_factories[-1]
-
-
-class FrozenClock(FakeClock):
-    """A clock of its own time, at which freezegun holds the whole process.
-
-    Between `_freeze` and `_thaw` the process sees this time. Of several, the newest is
-    seen; when it ends, the one before it is again.
-    """
-
-    def _freeze(self) -> None:
-        """Hold the process at this clock's time, until `_thaw`."""
-        _hold(self)
-
-    def _thaw(self) -> None:
-        """Let the process's time go; nothing happens where it is not held."""
-        _release(self)
-
-    def _set(self, now: int) -> None:
-        super()._set(now)
-        _show(self)
-
-
-_holding: list[FrozenClock] = []
-_holding_lock = threading.RLock()
-_freezer: Any = None
-_frozen_time: Any = None
-
-
-def _hold(clock: FrozenClock) -> None:
-    global _freezer, _frozen_time  # noqa: PLW0603 (a process has one time)
-    from freezegun import freeze_time  # noqa: PLC0415 (only this mode pays for it)
-
-    with _holding_lock:
-        if _freezer is None:
-            freezer = freeze_time(clock.now, real_asyncio=True)
-            _frozen_time = freezer.start()
-            _freezer = freezer
-        _holding.append(clock)
-    _show(clock)
-
-
-def _release(clock: FrozenClock) -> None:
-    global _freezer, _frozen_time  # noqa: PLW0603 (a process has one time)
-    with _holding_lock:
-        if clock not in _holding:
-            return
-        _holding.remove(clock)
-        if not _holding:
-            _freezer.stop()
-            _freezer = _frozen_time = None
-        else:
-            _show(_holding[-1])
-
-
-def _show(clock: FrozenClock) -> None:
-    with _holding_lock:
-        if _holding and _holding[-1] is clock:
-            _frozen_time.move_to(clock.now)
+        freeze = freezegun.freeze_factories[-1]
+        if not hasattr(freeze, "move_to"):
+            message = (
+                "this clock follows time.time(), which a stub with clock='freeze' holds now: "
+                "advance that stub's clock"
+            )
+            raise RuntimeError(message)
+        return freeze
 
 
 def real_monotonic() -> float:
@@ -385,13 +362,12 @@ def real_monotonic() -> float:
     return float(time.monotonic() if freezegun is None else freezegun.real_monotonic())
 
 
-def read_duration(value: float | timedelta, name: str = "delta", *, unit: int = 1) -> int:
+def read_duration(value: float | timedelta, name: str = "delta") -> int:
     """Read a length of time.
 
     Args:
-        value: A number of units, or a timedelta.
+        value: Seconds, or a timedelta.
         name: The argument's name, for the error's text.
-        unit: How many seconds a unit has.
 
     Returns:
         Whole microseconds.
@@ -401,15 +377,17 @@ def read_duration(value: float | timedelta, name: str = "delta", *, unit: int = 
         ValueError: `value` is not finite, or longer than any calendar.
     """
     if isinstance(value, timedelta):
-        return value // _MICROSECOND * unit
+        return value // _MICROSECOND
+    return _read_number(value, name, allowed="a number or a timedelta")
+
+
+def _read_number(value: float, name: str, unit: int = 1, *, allowed: str = "a number") -> int:
+    """Read a number of units, of so many seconds each, as whole microseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        message = (
-            f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: "
-            "pass a number or a timedelta"
-        )
+        message = f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass {allowed}"
         raise TypeError(message)
     if not -_LONGEST <= value <= _LONGEST:  # a NaN fails this too
-        message = f"{name} is out of range: pass a finite number of seconds, at most {_LONGEST:g}"
+        message = f"{name} is out of range: pass a finite number, at most {_LONGEST:g}"
         raise ValueError(message)
     # A float of seconds since the epoch times a million is past what a float holds exactly.
     whole, fraction = divmod(value * unit, 1)
@@ -481,9 +459,11 @@ def _to_datetime(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
-def _describe_repetition(client_id: str) -> str:
-    return (
-        f"client id {client_id!r} has timed out {_MOST_TIMEOUTS:,} times in one move of the clock: "
-        "the app connects it again, or sets the clock back, each time it hears of the "
-        "disconnection. Do neither in the handler of /_ah/channel/disconnected/"
-    )
+def _check_repetition(client_id: str, timeouts: Counter[str]) -> None:
+    if timeouts[client_id] >= _MOST_TIMEOUTS:
+        message = (
+            f"client id {client_id!r} has timed out {_MOST_TIMEOUTS:,} times in one move of the "
+            "clock: the app connects it again, or sets the clock back, each time it hears of the "
+            "disconnection. Do neither in the handler of /_ah/channel/disconnected/"
+        )
+        raise RuntimeError(message)

@@ -1,18 +1,15 @@
-"""The clocks, and what falls due on them, without a stub."""
+"""The clocks of a stub: what they read, how they move, and when clients time out."""
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
-import time
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
-import freezegun
 import pytest
 
-from pytest_channelstub import FakeClock
-from pytest_channelstub._service.process_clock import FrozenClock, SystemClock
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+from pytest_channelstub._service import clock as clock_module
 
 # pytest cannot make an id of it itself.
 FIVE_THOUSAND_DIGITS = pytest.param(10**5000, id="five thousand digits")
@@ -23,9 +20,30 @@ class Unshowable:
         raise ZeroDivisionError
 
 
+class App:
+    """Hears who comes and goes, and does something then."""
+
+    def __init__(self, on_disconnected=lambda: None):
+        self.heard = []
+        self.on_disconnected = on_disconnected
+
+    def __call__(self, environ, start_response):
+        self.heard.append(environ["PATH_INFO"].split("/")[3])
+        start_response("200 OK", [])
+        if self.heard[-1] == "disconnected":
+            self.on_disconnected()
+        return []
+
+
 @pytest.fixture
 def clock():
     return FakeClock(start=0)
+
+
+@pytest.fixture
+def stub(clock):
+    with ChannelServiceStub(time_func=clock.time) as stub:
+        yield stub
 
 
 @pytest.fixture
@@ -36,10 +54,18 @@ def hectic_switching():
     sys.setswitchinterval(usual)
 
 
-def schedule_notes(clock, *instants):
-    fired = []
-    timers = [clock.agenda.schedule(due, lambda _, due=due: fired.append(due)) for due in instants]
-    return fired, timers
+def connect(stub, client_id="alice"):
+    stub.connect_channel(channel.create_channel(client_id))
+
+
+def timeouts(stub):
+    return [event.at for event in stub.timeline if event.kind == "timeout"]
+
+
+def run_in_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -49,233 +75,265 @@ def schedule_notes(clock, *instants):
         (1.5, 1.5),
         ("12", 12.0),
         (" 1970-01-01T00:00:02z ", 2.0),
+        ("19700102", 86400.0),
         (date(1970, 1, 2), 86400.0),
         (datetime(1970, 1, 1, 1), 3600.0),  # noqa: DTZ001 (a naive one is UTC)
         (datetime(1970, 1, 1, tzinfo=timezone(timedelta(hours=-1))), 3600.0),
     ],
 )
-def test_a_start_is_read_from_whatever_names_a_moment(start, seconds):
+def test_a_start_is_a_datetime_an_iso_string_or_seconds(start, seconds):
     assert FakeClock(start=start).time() == seconds
 
 
 @pytest.mark.parametrize(
     "start", ["", "noon", float("nan"), "inf", 1e13, FIVE_THOUSAND_DIGITS, -70_000_000_000]
 )
-def test_a_start_that_no_calendar_has_is_a_value_error(start):
+def test_a_start_outside_the_calendar_is_a_value_error(start):
     with pytest.raises(ValueError, match=r"pass|outside the years"):
         FakeClock(start=start)
 
 
 @pytest.mark.parametrize("start", [True, None, b"0", [10**5000], Unshowable()])
 def test_a_start_of_another_type_is_a_type_error(start):
-    with pytest.raises(TypeError, match="is no point in time: pass a datetime"):
+    with pytest.raises(TypeError, match="is not a time: pass a datetime"):
         FakeClock(start=start)
 
 
 @pytest.mark.parametrize("span", [True, "1", None, Unshowable(), [10**5000]])
-def test_a_span_of_another_type_moves_nothing(clock, span):
+def test_a_duration_of_another_type_is_refused_and_moves_nothing(clock, span):
     for move in (clock.advance, clock.tick):
         with pytest.raises(TypeError, match="pass a number or a timedelta"):
             move(span)
+    with pytest.raises(TypeError, match=r"minutes is .*: pass a number$"):
+        clock.advance(minutes=span)
     assert clock.time() == 0
 
 
+def test_only_seconds_may_be_a_timedelta(clock):
+    with pytest.raises(TypeError, match=r"hours is .*timedelta.*: pass a number$"):
+        clock.advance(hours=timedelta(hours=1))
+
+
 @pytest.mark.parametrize("span", [-1, float("nan"), FIVE_THOUSAND_DIGITS, 3e11, timedelta.max])
-def test_a_span_that_cannot_be_advanced_moves_nothing(clock, span):
-    with pytest.raises(ValueError, match=r"negative|out of range|outside the years"):
+def test_a_duration_that_cannot_be_advanced_moves_nothing(clock, span):
+    with pytest.raises(ValueError, match=r"of 0 or more|out of range|outside the years"):
         clock.advance(span)
     clock.advance(1)
     assert clock.time() == 1
 
 
-def test_a_clock_says_where_it_stands(clock):
+def test_a_clock_shows_its_time_and_what_has_elapsed(clock):
     clock.advance(timedelta(minutes=1), hours=1, days=1)
 
     assert repr(clock) == "<FakeClock 1970-01-02T01:01:00+00:00 (+90060 s)>"
-    assert clock.elapsed == 90060
+    assert (clock.elapsed, clock.start) == (90060, 0)
 
 
-def test_a_clock_that_moves_back_fires_nothing(clock):
-    fired, _ = schedule_notes(clock, 5)
-    clock.advance(4)
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        ({"hours": 1 / 3}, 1200),
+        ({"minutes": 1 / 3}, 20),
+        ({"days": 1 / 3}, 28800),
+        ({"seconds": 0.1 + 0.2}, 0.3),
+        ({"seconds": timedelta(microseconds=1)}, 0.000001),
+    ],
+)
+def test_durations_are_whole_microseconds(clock, duration, seconds):
+    clock.advance(**duration)
 
-    assert clock.tick(-2) == datetime(1970, 1, 1, 0, 0, 2, tzinfo=timezone.utc)
-    clock.move_to(1)
-    clock.reset()
-
-    assert (fired, clock.time()) == ([], 0)
-    clock.move_to(5)
-    assert fired == [5]
+    assert clock.time() == seconds
 
 
-def test_what_raises_leaves_the_clock_at_its_instant_and_the_rest_to_come(clock):
-    def fail(due):
-        raise LookupError(due)
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [(0, 7.777), ("2004-01-10T13:37:03", 0.9), ("2038-01-19T03:14:06", 0.7), (1e9, 1 / 3)],
+)
+def test_two_seconds_are_two_seconds_at_any_date(start, first):
+    clock = FakeClock(start=start)
+    stub = ChannelServiceStub(time_func=clock.time)
+    clock.advance(first)
+    connect(stub)
 
-    clock.agenda.schedule(2, fail)
-    fired, _ = schedule_notes(clock, 2, 3)
+    clock.advance(1.999999)
+    assert stub.is_connected("alice")
+    clock.advance(0.000001)
+    assert not stub.is_connected("alice")
+
+
+def test_tokens_made_before_1970_are_valid():
+    clock = FakeClock(start="1969-12-31T12:00:00")
+    stub = ChannelServiceStub(time_func=clock.time)
+    token = channel.create_channel("alice", duration_minutes=120)
+
+    stub.connect_channel(token)
+
+    assert stub.validate_token_and_extract_client_id(token) == "alice"
+    clock.advance(hours=3)
+    assert stub.client_id_from_token(token) is None
+
+
+def test_a_clock_that_moves_back_runs_no_timer(clock, stub):
+    connect(stub)
+    clock.advance(1.5)
+
+    assert clock.tick(-0.5) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    clock.move_to(0.5)
+    assert timeouts(stub) == []
+
+    clock.move_to(2)
+    assert timeouts(stub) == [2]
+
+
+def test_a_client_has_two_seconds_from_where_the_clock_went_back_to(clock, stub):
+    clock.advance(hours=1)
+    connect(stub)
+
+    clock.move_to(0)
+    clock.advance(1.9)
+    assert stub.is_connected("alice")
+    clock.advance(3000)
+    assert timeouts(stub) == [2]
+
+
+def test_a_system_clock_that_went_back_leaves_nobody_connected_for_ever():
+    now = [10_000.0]
+    stub = ChannelServiceStub(time_func=lambda: now[0])
+    connect(stub)
+
+    now[0] = 5_000
+    assert stub.is_connected("alice")
+    now[0] = 8_000
+    assert not stub.is_connected("alice")
+    assert timeouts(stub) == [5_002]
+
+
+def test_a_handler_that_raises_leaves_the_clock_at_its_timer(clock, stub):
+    def fail():
+        raise LookupError
+
+    stub.app = App(fail)
+    connect(stub)
+    clock.advance(1)
+    connect(stub, "bob")
 
     with pytest.raises(LookupError):
         clock.advance(10)
 
-    assert (clock.time(), fired) == (2, [])
-    clock.advance(1)
-    assert (clock.time(), fired) == (3, [2, 3])
+    assert clock.time() == 2
+    assert stub.is_connected("bob")
 
 
-def test_what_falls_due_may_let_time_pass_itself(clock):
-    fired, _ = schedule_notes(clock, 3)
-    clock.agenda.schedule(2, lambda _: clock.advance(1.5))
+def test_a_handler_may_let_time_pass_itself(clock, stub):
+    stub.app = App(lambda: clock.advance(1.5))
+    connect(stub)
 
     clock.advance(2.5)
 
-    assert (clock.time(), fired) == (3.5, [3])
-
-
-def test_what_is_due_at_once_fires_once_where_two_threads_see_to_it(clock):
-    fired, _ = schedule_notes(clock, 1, 2)
-    clock.agenda.schedule(0, lambda _: clock.run_due(2))
-
-    clock.run_due(2)
-
-    assert fired == [1, 2]
+    assert clock.time() == 3.5
 
 
 def test_the_advances_of_several_threads_add_up(clock, hectic_switching):
     threads = [
-        threading.Thread(target=lambda: [clock.advance(1) for _ in range(2000)]) for _ in range(3)
+        threading.Thread(target=lambda: [clock.advance(1) for _ in range(500)]) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert clock.elapsed == 6000
+    assert clock.elapsed == 1500
 
 
-def test_an_advance_from_another_thread_comes_on_top_of_one_under_way(clock):
-    def advance_elsewhere(_):
-        thread = threading.Thread(target=clock.advance, args=(5,))
-        thread.start()
-        thread.join()
+def test_an_advance_from_another_thread_comes_on_top_of_one_under_way(clock, stub):
+    stub.app = App(lambda: run_in_thread(clock.advance, 5))
+    connect(stub)
 
-    clock.agenda.schedule(2, advance_elsewhere)
     clock.advance(10)
 
     assert clock.time() == 15
 
 
-def test_where_an_earlier_advance_went_is_no_matter_after_going_back(clock):
+def test_the_goal_of_an_earlier_advance_does_not_count_after_going_back(clock, stub):
     clock.advance(100)
     clock.move_to(0)
-    clock.agenda.schedule(0, lambda _: run_in_thread(clock.advance, 5))
+    stub.app = App(lambda: run_in_thread(clock.advance, 5))
+    connect(stub)
 
-    clock.run_due(0)
+    clock.advance(2)
 
-    assert clock.time() == 5
-
-
-def run_in_thread(function, *args):
-    thread = threading.Thread(target=function, args=args)
-    thread.start()
-    thread.join()
+    assert clock.time() == 7
 
 
-def test_cancelled_timers_are_swept_out(clock):
-    _, timers = schedule_notes(clock, *range(1, 1001))
-    for timer in timers[:-1]:
-        clock.agenda.cancel(timer)
-        clock.agenda.cancel(timer)
-
-    assert len(clock.agenda) == 1
-    assert len(clock.agenda._heap) < 200
-    assert timers[0].due is None
-    assert timers[-1].due == 1000
-
-
-class Interrupting:
-    """A lock before which something else happens, as in another thread."""
-
-    def __init__(self, lock, action):
-        self.lock, self.action = lock, action
-
-    def __enter__(self):
-        action, self.action = self.action, lambda: None
-        action()
-        self.lock.acquire()
-
-    def __exit__(self, *_):
-        self.lock.release()
-
-
-def test_a_timer_that_is_cancelled_while_it_is_put_forward_stays_cancelled(clock):
-    fired, (timer,) = schedule_notes(clock, 7200)
-    agenda = clock.agenda
-    other = copy.copy(agenda)
-    agenda._lock = Interrupting(agenda._lock, lambda: other.cancel(timer))
-
-    agenda.postpone(timer, 2)
-    clock.advance(10)
-
-    assert (fired, timer.due) == ([], None)
-
-
-def test_a_timer_is_moved_later_and_earlier(clock):
-    fired, (timer, other) = schedule_notes(clock, 5, 6)
-    clock.agenda.postpone(timer, 7)
-    clock.advance(6)
-    assert fired == [6]
-    clock.agenda.postpone(timer, 6.5)
-    assert timer.due == 6.5
-    clock.agenda.postpone(other, 9)
+def test_a_reset_in_a_handler_ends_the_move(clock, stub):
+    stub.app = App(lambda: stub.reset("all"))
+    connect(stub)
 
     clock.advance(10)
 
-    assert fired == [6, 5]
-    assert other.due is None
+    assert (clock.time(), len(stub.timeline)) == (0, 0)
+    clock.advance(3)
+    assert clock.time() == 3
 
 
-def test_a_system_clock_follows_the_function_it_was_given():
+def test_a_handler_that_reconnects_at_every_disconnect_ends_a_long_move(clock, stub):
+    stub.app = App(lambda: connect(stub))
+    connect(stub)
+
+    with pytest.raises(RuntimeError, match=r"client id 'alice' has timed out 10,000 times in one"):
+        clock.advance(days=1)
+
+    assert clock.elapsed == 20_000
+
+
+@pytest.mark.parametrize("move", [FakeClock.advance, FakeClock.tick])
+@pytest.mark.parametrize("span", [-2, 0, 2], ids=["back", "nowhere", "on"])
+def test_a_handler_that_reconnects_and_moves_the_clock_does_not_go_on_for_ever(
+    clock, stub, monkeypatch, move, span
+):
+    monkeypatch.setattr(clock_module, "_MOST_TIMEOUTS", 50)
+
+    def reconnect():
+        connect(stub)
+        clock.tick(span)
+
+    stub.app = App(reconnect)
+    connect(stub)
+
+    with pytest.raises(RuntimeError, match=r"or sets the clock back, each time|without end"):
+        move(clock, 120)
+    assert len(timeouts(stub)) <= 120
+
+
+def test_an_honest_test_of_many_clients_for_hours_meets_no_limit(clock, stub):
+    clients = [channel.create_channel(f"client {number}") for number in range(100)]
+    for _ in range(110):
+        for token in clients:
+            stub.connect_channel(token)
+        clock.advance(minutes=1)
+
+    assert len(timeouts(stub)) == 11_000
+
+
+def test_a_clock_with_a_time_func_of_the_test_moves_only_with_it():
     now = [10.0]
-    clock = SystemClock(lambda: now[0])
+    clock = ChannelServiceStub(time_func=lambda: now[0]).clock
     now[0] = 12.5
 
     assert (clock.time(), clock.elapsed) == (12.5, 2.5)
-    with pytest.raises(RuntimeError, match=r"this clock follows the time_func"):
-        clock.advance(1)
-    with pytest.raises(RuntimeError, match=r"this clock follows the time_func"):
-        clock.move_to(20)
-    clock.reset()
-    assert clock.elapsed == 0
+    for move in (clock.advance, clock.tick, clock.move_to):
+        with pytest.raises(RuntimeError, match=r"this clock follows the time_func"):
+            move(20)
 
 
-def test_a_frozen_clock_holds_the_process_and_lets_it_go():
-    real = time.time()
-    outer, inner = FrozenClock(start=100), FrozenClock(start=200)
-    outer.thaw()
+def test_a_system_clock_notices_nothing_until_the_stubs_next_call():
+    now = [10.0]
+    stub = ChannelServiceStub(time_func=lambda: now[0])
+    stub.app = App()
+    connect(stub)
 
-    outer.freeze()
-    inner.freeze()
-    inner.advance(1)
-    outer.advance(1)
-    assert time.time() == 201
-    inner.thaw()
-    assert time.time() == 101
-    outer.thaw()
-
-    assert time.time() >= real
-
-
-def test_a_freeze_that_fails_holds_nothing(monkeypatch):
-    clock, other = FrozenClock(start=100), FrozenClock(start=200)
-    with monkeypatch.context() as patch:
-        patch.setattr(freezegun, "freeze_time", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            clock.freeze()
-
-    clock.advance(1)
-    other.freeze()
-    assert time.time() == 200
-    other.thaw()
-    clock.thaw()
-    assert time.time() > 1e9
+    now[0] = 60.0
+    assert stub.app.heard == ["connected"]
+    assert stub.connected_client_ids == ()
+    assert stub.app.heard == ["connected", "disconnected"]
+    assert timeouts(stub) == [12.0]

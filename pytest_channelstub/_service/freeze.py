@@ -1,0 +1,275 @@
+"""The clock with which freezegun holds the whole process's time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pytest_channelstub._record.formatting import hide_frame
+from pytest_channelstub._service.clock import DEFAULT_START, FakeClock, Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from types import FrameType
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
+
+# The code of these modules and packages asks for the real time, whatever is held. Those that
+# call functions of others in the same module are named no wider than where they ask.
+_REAL_TIME_MODULES = frozenset(
+    {
+        # Durations, time limits and progress of the test run.
+        "_hypothesis_pytestplugin",
+        "_pytest",
+        "execnet",
+        "pytest_benchmark",
+        "pytest_rerunfailures",
+        "pytest_timeout",
+        "xdist",
+        # Deadlines of examples.
+        "hypothesis",
+        # The standard library's time-outs.
+        "asyncio.base_events",
+        "asyncio.windows_events",
+        "concurrent.futures._base",
+        "multiprocessing.connection",
+        "multiprocessing.managers",
+        "multiprocessing.queues",
+        "multiprocessing.synchronize",
+        "queue",
+        "socketserver",
+        "subprocess",
+        # The clocks of event loops.
+        "anyio",
+        "trio._core",
+        # Waits for browsers, and for servers, whose certificates are of today.
+        "playwright",
+        "selenium",
+        "urllib3",
+    }
+)
+# freezegun itself changes two of these. The time-outs of `threading` go by a name of its own,
+# which stays real; what it calls in a thread sees the held time.
+_UNCHANGED_MODULES = frozenset({"datetime", "freezegun.api", "threading", "time"})
+# What freezegun puts in place of what.
+_FAKES = {
+    "real_date": "FakeDate",
+    "real_datetime": "FakeDatetime",
+    "real_gmtime": "fake_gmtime",
+    "real_localtime": "fake_localtime",
+    "real_monotonic": "fake_monotonic",
+    "real_monotonic_ns": "fake_monotonic_ns",
+    "real_perf_counter": "fake_perf_counter",
+    "real_perf_counter_ns": "fake_perf_counter_ns",
+    "real_strftime": "fake_strftime",
+    "real_time": "fake_time",
+    "real_time_ns": "fake_time_ns",
+}
+# What freezegun knows of the freezes that are on, each list the newest last.
+_LISTS = ("freeze_factories", "tz_offsets", "ignore_lists", "tick_flags")
+
+
+class FrozenClock(FakeClock):
+    """A clock of its own time, at which freezegun holds the whole process.
+
+    Between `_freeze` and `_thaw` the process sees this time, in every thread. Of several
+    freezes, freezegun's own among them, the one that began last is seen; they may end in
+    any order.
+
+    Not held are: other processes; what reads the clock without Python's `time` and
+    `datetime`, such as a database or the times of files; `time.sleep`, `time.process_time`,
+    `time.thread_time` and `time.clock_gettime`; an event loop's `time()`; a function of
+    `time` that was taken before and is kept in a default, a class or an object; and the
+    modules that measure or wait: pytest, Hypothesis and others (see `_REAL_TIME_MODULES`).
+
+    Args:
+        start: As of a `FakeClock`.
+        real_time_modules: Names of more modules and packages whose code sees real time.
+    """
+
+    def __init__(
+        self, start: Moment = DEFAULT_START, real_time_modules: Iterable[str] = ()
+    ) -> None:
+        super().__init__(start)
+        self._real_time_modules = _REAL_TIME_MODULES.union(real_time_modules)
+
+    def _freeze(self) -> None:
+        """Hold the process at this clock's time, until `_thaw`.
+
+        Raises:
+            RuntimeError: time-machine holds it already.
+        """
+        _process_time.hold(self)
+
+    def _thaw(self) -> None:
+        """Let the process's time go; nothing happens where it is not held."""
+        _process_time.release(self)
+
+
+class _ProcessTime:
+    """The process's time, while frozen clocks hold it.
+
+    freezegun keeps its freezes in lists, and ends whichever is the last. This one is the
+    first, so that no other's end takes it away. Those that were on before a clock, and would
+    hide it, are replaced by it for as long as the clock is held.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._clocks: list[FrozenClock] = []
+        self._api: Any = None
+        self._freezer: Any = None
+        self._should_use_real_time: Any = None
+        # By the place in freezegun's lists: what stood there, and the clocks newer than that.
+        self._hidden: dict[int, tuple[tuple[Any, ...], list[FrozenClock]]] = {}
+
+    def __call__(self) -> datetime:
+        """The time as freezegun asks for it, naive and UTC."""
+        newest = self._clocks[-1:]
+        if not newest or self._is_exempt(sys._getframe(1)):
+            now: datetime = self._api.real_datetime.now(UTC)
+        else:
+            now = newest[0].now
+        return now.replace(tzinfo=None)
+
+    def hold(self, clock: FrozenClock) -> None:
+        """Hold the process at a clock's time; where that fails, nothing is changed."""
+        _check_time_machine()
+        with self._lock:
+            try:
+                if self._freezer is None:
+                    self._start(clock)
+                self._clocks.append(clock)
+                self._hide_others(clock)
+            except BaseException:
+                self.release(clock)
+                raise
+
+    def release(self, clock: FrozenClock) -> None:
+        """Hold the process at this clock's time no longer."""
+        with self._lock:
+            if clock in self._clocks:
+                self._show_others(clock)
+                self._clocks.remove(clock)
+            if self._freezer is not None and not self._clocks:
+                self._stop()
+
+    def _start(self, clock: FrozenClock) -> None:
+        from freezegun import api  # noqa: PLC0415 (only this mode pays for it)
+
+        self._api, self._should_use_real_time = api, api._should_use_real_time
+        # The name of every module begins with "": freezegun changes none. Its search for what
+        # to change loads lazy modules, stops at one that raises, and takes 300 ms at first.
+        freezer = api.freeze_time(clock.now, ignore=[""])
+        count = len(api.freeze_factories)
+        try:
+            freezer.start()
+        except BaseException:
+            if len(api.freeze_factories) > count:
+                freezer.stop()
+            raise
+        self._freezer = freezer
+        # freezegun's own looks at the modules of five callers, and at how their names begin.
+        api._should_use_real_time = self._is_real_time_due
+        for each, value in zip(self._lists(), (self, timedelta(0), (), False), strict=True):
+            each[:] = [value, *each[:-1]]
+        _replace({id(getattr(api, real)): getattr(api, fake) for real, fake in _FAKES.items()})
+
+    def _stop(self) -> None:
+        api, freezer, self._freezer = self._api, self._freezer, None
+        self._hidden.clear()
+        reals = {id(getattr(api, fake)): getattr(api, real) for real, fake in _FAKES.items()}
+        for each in self._lists():
+            each[:] = [*each[1:], each[0]]
+        freezer.stop()
+        api._should_use_real_time = self._should_use_real_time
+        if not api.freeze_factories:
+            _replace(reals)
+            return
+        # A freeze of another is still on. It leaves alone, and at its end too, what it
+        # ignores; and what it needs at its end it only has if it was the first.
+        _replace(reals, api.ignore_lists[0])
+        api._freeze_time.fake_names = (*_FAKES.values(),)
+        api._freeze_time.reals = reals
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        """What freezegun knows of the freezes that are on, each list the newest last."""
+        api = self._api
+        return api.freeze_factories, api.tz_offsets, api.ignore_lists, api.tick_flags
+
+    def _hide_others(self, clock: FrozenClock) -> None:
+        lists = self._lists()
+        for place in range(1, len(lists[0])):
+            if lists[0][place] is not self:
+                self._hidden[place] = (tuple(each[place] for each in lists), [])
+                for each in lists:
+                    each[place] = each[0]
+            self._hidden[place][1].append(clock)
+
+    def _show_others(self, clock: FrozenClock) -> None:
+        lists = self._lists()
+        for place, (values, clocks) in [*self._hidden.items()]:
+            if clock in clocks:
+                clocks.remove(clock)
+            is_over = place >= len(lists[0]) or lists[0][place] is not self
+            if not is_over and not clocks:
+                for each, value in zip(lists, values, strict=True):
+                    each[place] = value
+            if is_over or not clocks:
+                del self._hidden[place]
+
+    def _is_real_time_due(self) -> bool:
+        """Whether freezegun is to give the real time, instead of its own function for that."""
+        return self._is_exempt(sys._getframe(1)) or self._should_use_real_time()
+
+    def _is_exempt(self, frame: FrameType | None) -> bool:
+        """Whether the code that asks for the time, outside freezegun, sees the real one."""
+        clocks = self._clocks[-1:]
+        if not clocks:
+            return True
+        while frame is not None and frame.f_globals is self._api.__dict__:
+            frame = frame.f_back
+        name = "" if frame is None else frame.f_globals.get("__name__") or ""
+        while name:
+            if name in clocks[0]._real_time_modules:
+                return True
+            name = name.rpartition(".")[0]
+        return False
+
+
+_process_time = _ProcessTime()  # a process has one time
+
+
+def _check_time_machine() -> None:
+    time_machine = sys.modules.get("time_machine")
+    if time_machine is not None and time_machine.escape_hatch.is_travelling():
+        message = (
+            "clock='freeze' cannot hold the process's time, as time-machine holds it now: use "
+            "clock='system', which follows time-machine, or end the travel first"
+        )
+        raise RuntimeError(message)
+
+
+def _replace(values: dict[int, Any], prefixes: tuple[str, ...] = ("",)) -> None:
+    """Put other objects in the place of some, in the modules that are loaded.
+
+    Args:
+        values: By the identity of what is replaced.
+        prefixes: How the modules' names begin.
+    """
+    names = {*_FAKES, *_FAKES.values()}
+    for module_name, module in [*sys.modules.items()]:
+        if module_name in _UNCHANGED_MODULES or not module_name.startswith(prefixes):
+            continue
+        try:
+            # A lazy module's own way to its attributes would load it.
+            namespace = object.__getattribute__(module, "__dict__")
+            for name, value in [*namespace.items()]:
+                if id(value) in values and name not in names:
+                    setattr(module, name, values[id(value)])
+        except Exception:  # noqa: BLE001, S112 (anything may be among the modules: the others count)
+            continue
