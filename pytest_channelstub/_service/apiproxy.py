@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
@@ -21,17 +21,20 @@ MAX_REQUEST_SIZE = 1 << 20
 """The largest request that a stub takes, in bytes: 1 MiB."""
 
 
-class FailingCalls(Protocol):
-    """An order to fail calls: `call` is the only one that fails, or None for all."""
+class FailingCalls(NamedTuple):
+    """An order to fail calls.
 
-    @property
-    def error(self) -> Any: ...
-    @property
-    def call(self) -> str | None: ...
-    @property
-    def rate(self) -> float: ...
-    @property
-    def origin(self) -> str: ...
+    Attributes:
+        error: What they raise.
+        call: The only call that fails; None for all.
+        rate: The chance that a call fails, from 0 to 1.
+        origin: Who gave the order, for the timeline.
+    """
+
+    error: Any
+    call: str | None = None
+    rate: float = 1.0
+    origin: str = "SetError"
 
 
 class RPC:
@@ -165,9 +168,9 @@ class APIProxyStub:
         self._service_name = service_name
         self._max_request_size = max_request_size
         # By call; None is for all of them.
-        self._errors: dict[str | None, tuple[Any, float]] = {}
+        self._errors: dict[str | None, FailingCalls] = {}
         # Errors beside what SetError has set, which only their owner lifts.
-        self._failing: Sequence[FailingCalls] = ()
+        self._failing: Sequence[Any] = ()
         # A generator of its own: the global one is never touched.
         self._random = random.Random()  # noqa: S311 (for tests, not for secrets)
 
@@ -251,31 +254,24 @@ class APIProxyStub:
             message = f"error_rate is {error_rate!r}: pass a number from 0 to 1"
             raise ValueError(message)
         if method and error:
-            self._errors[method] = (error, error_rate)
+            self._errors[method] = FailingCalls(error, method, error_rate, f"SetError for {method}")
         elif error is None:
             self._errors.pop(None, None)
         else:
-            self._errors[None] = (error, error_rate)
+            self._errors[None] = FailingCalls(error, None, error_rate)
 
     def _raise_set_error(self, call: str, request: Any) -> None:
-        rules = [
-            (*rule, origin)
-            for key, origin in ((call, f"SetError for {call}"), (None, "SetError"))
-            if (rule := self._errors.get(key)) is not None
-        ]
-        rules += [
-            (each.error, each.rate, each.origin)
-            for each in self._failing
-            if each.call in (None, call)
-        ]
-        for error, rate, origin in rules:
-            if rate >= 1 or self._random.random() < rate:
-                self._record_set_error(call, request, error, origin)
+        set_errors = (self._errors.get(call), self._errors.get(None))
+        for order in (*set_errors, *self._failing):
+            if order is None or order.call not in (None, call):
+                continue
+            if order.rate >= 1 or self._random.random() < order.rate:
+                self._record_set_error(call, request, order)
                 # One instance is raised many times: its traceback would grow, and keep
                 # alive what the frames of earlier calls held.
-                raise error.with_traceback(None)
+                raise order.error.with_traceback(None)
 
-    def _record_set_error(self, call: str, request: Any, error: Any, origin: str) -> None:
+    def _record_set_error(self, call: str, request: Any, order: FailingCalls) -> None:
         """For stubs that record which of their calls fail."""
 
 

@@ -275,8 +275,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         )
         self._step(self._plan_row, row)
 
-    def _record_set_error(self, call: str, request: Any, error: Any, origin: str) -> None:
-        outcome = f"{call}: {type(error).__name__} ({origin})"
+    def _record_set_error(self, call: str, request: Any, order: apiproxy.FailingCalls) -> None:
+        outcome = f"{call}: {type(order.error).__name__} ({order.origin})"
         client_id, sent = _field(request, "application_key"), _field(request, "message")
         row = Row(0, "error", client_id, message=sent, outcome=outcome, source=caller())
         self._step(self._plan_row, row)
