@@ -22,6 +22,7 @@ _READERS = {
     "poll": "a poll (connect_and_pop_first_message)",
     "pop": "pop_first_message",
     "client": "a ChannelClient",
+    "HTTP": "a poll over HTTP",
 }
 
 

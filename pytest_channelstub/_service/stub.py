@@ -6,7 +6,7 @@ import logging
 import random
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
 from pytest_channelstub import _tokens, apiproxy_errors
 from pytest_channelstub._record import diagnosis, formatting, matching
@@ -63,6 +63,23 @@ _LEAVE_TIME = 1.0  # seconds
 
 _Result = TypeVar("_Result")
 _Steps = tuple["Change", _Result]
+
+
+class Page(Protocol):
+    """A page that has connected over HTTP.
+
+    Attributes:
+        client_id: Of its token.
+        is_there: Whether it keeps its client connected.
+    """
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def is_there(self) -> bool: ...
+
+    def end(self) -> None:
+        """Keep the client connected no longer."""
 
 
 class ChannelServiceStub(apiproxy.APIProxyStub):
@@ -125,6 +142,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         # request_data's own dispatcher.
         self._postponed: deque[Callable[[], object]] = deque()
         self._presence = True
+        # The pages that have connected over HTTP in this test; what others say changes nothing.
+        self._pages: dict[tuple[str, str], Page] = {}
         self._is_closed = False
         self._closing: list[Callable[[], object]] = []
         self._origin = caller()
@@ -789,6 +808,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         reader: str,
         source: Source | None = None,
         received: list[str] | None = None,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> str | None:
         """Poll as `connect_and_pop_first_message` does.
 
@@ -797,16 +817,30 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             reader: What the timeline says has read the message.
             source: The line that polls; the caller's by default.
             received: Takes the message as well.
+            is_wanted: Asked within each step: where it says no, nothing changes any more,
+                and there is no message.
         """
         source = source or caller()
-        client_id = self._step(self._plan_connect, token, None, source)
+        client_id = self._step(self._plan_if, is_wanted, self._plan_connect, token, None, source)
+        if client_id is None:
+            return None
         if isinstance(client_id, Error):
             raise client_id
         # The app has been told of a new connection by now: its greeting is read at once.
         text = _text_or_none(token)
-        message = self._step(self._plan_pop, client_id, text, reader, source, received)
+        plan = (self._plan_pop, client_id, text, reader, source, received)
+        message = self._step(self._plan_if, is_wanted, *plan)
         self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         return message
+
+    @staticmethod
+    def _plan_if(
+        now: int,
+        is_wanted: Callable[[], bool] | None,
+        plan: Callable[..., _Steps[_Result]],
+        *args: object,
+    ) -> _Steps[_Result | None]:
+        return plan(now, *args) if is_wanted is None or is_wanted() else ([], None)
 
     def _plan_pop(  # noqa: PLR0913, PLR0917 (what its event tells)
         self,
@@ -995,6 +1029,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             return
         self._touch()
         self._wait_until_idle(_LEAVE_TIME)
+        for page in [*self._pages.values()]:
+            page.end()
         if what == "all":
             self._renew()
         else:
@@ -1026,6 +1062,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         return [
             self.timeline._rows.clear,
             self.timeline._acknowledged.clear,
+            self._pages.clear,
             partial(setattr, self.timeline, "_carried", carried),
             partial(setattr, self._state, "epoch", self._state.epoch + 1),
         ]

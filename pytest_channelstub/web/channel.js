@@ -1,8 +1,8 @@
 // The page's side of App Engine's Channel API, served by pytest-channelstub.
 //
-// A socket connects, then polls for as long as it is open. The server holds each poll
-// until there is something to say, so that messages arrive at once and nothing runs
-// while there is none.
+// A socket connects, then polls for as long as it is open. The server holds a poll until
+// there is something to say, so that messages arrive at once and nothing runs while there
+// is none.
 (() => {
   "use strict";
 
@@ -13,12 +13,19 @@
   // Kept, so that a page under test may put doubles in their place.
   const fetch = globalThis.fetch.bind(globalThis);
   const { setTimeout, clearTimeout } = globalThis;
+  // A browser has them for pages of this machine, and for https.
+  const locks = navigator.locks;
 
-  const ENDPOINT = "/_ah/channel/dev";
+  // Where the script came from: BASE_URL is relative to it. A script that was evaluated as
+  // text, as jQuery's getScript does, came from the page's own server.
+  const ORIGIN = globalThis.document?.currentScript?.src || location.href;
   // How long the server may hold a poll, in seconds.
   const WAIT = 30;
-  // A page that has not asked again after so many seconds is taken to be gone.
-  const AGAIN = 5;
+  // A browser opens six connections to a server at most. So many sockets of an origin have
+  // their polls held, and leave the others to the pages; further ones poll now and then.
+  const MOST_HELD = 4;
+  // A page that is late for its next poll by so many seconds is taken to be gone.
+  const GRACE = 5;
 
   const CONNECTING = 0;
   const OPEN = 1;
@@ -36,15 +43,14 @@
     }
   }
 
-  class Channel {
-    constructor(token) {
-      this.token_ = String(token);
-    }
-
-    open(handler) {
-      return new Socket(this.token_, handler || {});
-    }
+  function Channel(token) {
+    if (!(this instanceof Channel)) return new Channel(token);
+    this.token_ = String(token);
   }
+
+  Channel.prototype.open = function (handler) {
+    return new Socket(this.token_, handler || new Socket.Handler());
+  };
 
   class Socket {
     constructor(token, handler) {
@@ -56,9 +62,19 @@
       this.token_ = token;
       this.page_ = Math.random().toString(36).slice(2);
       this.aborter_ = new AbortController();
+      this.ended_ = new Promise((resolve) => this.aborter_.signal.addEventListener("abort", resolve));
+      this.isHeld_ = false;
       this.connected_ = ask(this, "connect");
       sockets.add(this);
       run(this);
+    }
+
+    // Send a message to the app, as a POST to /_ah/channel/receive; false if not open.
+    send(data) {
+      if (this.readyState !== OPEN) return false;
+      const key = this.token_.split("-").slice(4).join("-"); // the client id
+      post(this, new URLSearchParams({ key, msg: data })).catch((failure) => report(this, failure));
+      return true;
     }
 
     async close() {
@@ -73,6 +89,11 @@
   }
 
   Socket.ReadyState = { CONNECTING, OPEN, CLOSING, CLOSED };
+  Socket.BASE_URL = "/_ah/channel/";
+  Socket.Handler = function () {};
+  for (const name of ["onopen", "onmessage", "onerror", "onclose"]) {
+    Socket.Handler.prototype[name] = function () {};
+  }
   // The pause after a poll that the server answered without holding it, in milliseconds.
   Socket.POLLING_TIMEOUT_MS = 500;
   // The pauses before a request is made again when the connection broke, in milliseconds.
@@ -83,7 +104,7 @@
       await socket.connected_;
       if (socket.readyState !== CONNECTING) return;
       socket.readyState = OPEN;
-      tell(socket, "onopen");
+      tell(socket, "onopen", {});
       while (socket.readyState === OPEN) await poll(socket);
     } catch (failure) {
       fail(socket, failure);
@@ -91,14 +112,31 @@
   }
 
   async function poll(socket) {
+    if (!socket.isHeld_) await takeTurn(socket);
     const asked = Date.now();
     const message = await ask(socket, "poll");
     if (socket.readyState !== OPEN) return;
     if (message !== null) {
       tell(socket, "onmessage", { data: message });
     } else {
-      const early = Socket.POLLING_TIMEOUT_MS - (Date.now() - asked);
-      if (early > 0) await pause(socket, Math.min(early, Socket.POLLING_TIMEOUT_MS));
+      const early = pollingTimeout() - (Date.now() - asked);
+      if (early > 0) await pause(socket, Math.min(early, pollingTimeout()));
+    }
+  }
+
+  // Have this socket's polls held, if fewer than four of the origin's are; the browser frees
+  // the lock when the socket ends, or its page does.
+  async function takeTurn(socket) {
+    for (let number = 0; locks && number < MOST_HELD && !socket.isHeld_; number++) {
+      await new Promise((resolve) => {
+        const hold = (lock) => {
+          socket.isHeld_ = lock !== null;
+          resolve();
+          return lock && socket.ended_;
+        };
+        const name = `channelstub-poll-${number}`;
+        locks.request(name, { ifAvailable: true }, hold).catch(resolve);
+      });
     }
   }
 
@@ -127,11 +165,24 @@
     return command === "poll" && response.headers.has("Content-Type") ? text : null;
   }
 
+  async function post(socket, body) {
+    const response = await fetch(resolve("receive"), { method: "POST", body });
+    if (!response.ok) throw new Failure(response.status, response.statusText);
+  }
+
   function url(socket, command) {
     const query = new URLSearchParams({ command, channel: socket.token_, page: socket.page_ });
-    if (command === "poll") query.set("wait", WAIT);
-    if (command !== "disconnect") query.set("again", AGAIN);
-    return `${ENDPOINT}?${query}`;
+    if (command === "poll" && socket.isHeld_) query.set("wait", WAIT);
+    if (command !== "disconnect") query.set("next_poll_within", pollingTimeout() / 1000 + GRACE);
+    return resolve(`dev?${query}`);
+  }
+
+  function resolve(path) {
+    return new URL(Socket.BASE_URL + path, ORIGIN);
+  }
+
+  function pollingTimeout() {
+    return Math.max(0, Number(Socket.POLLING_TIMEOUT_MS) || 0);
   }
 
   function pause(socket, milliseconds) {
@@ -147,14 +198,19 @@
   function fail(socket, failure) {
     if (socket.readyState >= CLOSING) return;
     socket.readyState = CLOSED;
+    report(socket, failure);
+    end(socket);
+  }
+
+  function report(socket, failure) {
     const code = failure instanceof Failure ? failure.code : 0;
     tell(socket, "onerror", { code, description: failure.message });
-    end(socket);
   }
 
   function end(socket) {
     socket.readyState = CLOSED;
-    if (sockets.delete(socket)) tell(socket, "onclose");
+    socket.aborter_.abort();
+    if (sockets.delete(socket)) tell(socket, "onclose", {});
   }
 
   // An exception in a handler is the page's, reported as any other; the socket goes on.
@@ -182,6 +238,6 @@
     if (event.persisted) for (const socket of [...sockets]) end(socket);
   });
 
-  appengine.Channel = Channel;
-  appengine.Socket = Socket;
+  appengine.Channel = appengine.DevChannel = Channel;
+  appengine.Socket = appengine.DevSocket = Socket;
 })();

@@ -1,160 +1,252 @@
-"""The held poll: an answer that waits until there is something to say."""
+"""What our script has beyond the SDK's: polls that are held, and pages that are there."""
 
 from __future__ import annotations
 
 import contextlib
+import select
+import socket
 import threading
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
-from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._service.clock import SystemClock
-from pytest_channelstub._service.clock import real_monotonic as monotonic
-from pytest_channelstub.web.lookout import has_ended
+from pytest_channelstub import _tokens
+from pytest_channelstub._record.timeline import MICROSECONDS
+from pytest_channelstub._service.clock import real_monotonic
+from pytest_channelstub._service.delivery import caller
+from pytest_channelstub._tokens import Error
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
-    from pytest_channelstub._service.stub import ChannelServiceStub
-    from pytest_channelstub.web.lookout import Lookout
+    from pytest_channelstub._record.timeline import Source
+    from pytest_channelstub._service.state import Change
+    from pytest_channelstub._service.stub import ChannelServiceStub, Lease
 
-# A browser opens six connections to a server at most. Those that polls do not take are
-# left to the pages themselves; further pages poll now and then, as the SDK's page did.
-_MOST_HELD_PER_BROWSER = 4
-# Nobody tells when the system's clock has reached a token's end.
-_LOOK_AT_SYSTEM_CLOCK = 0.5
+READER = "HTTP"
+"""What the timeline says has read a message."""
 
-
-class AskerGoneError(Exception):
-    """Whoever asked is gone: an answer would reach nobody."""
+# Nothing notifies of a connection that ends, or of the system's clock.
+_LOOK_AGAIN = 0.25  # seconds
+_DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows has none
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """A poll.
+class Page:
+    """A page that has connected, as our script names it.
 
-    Attributes:
-        token: The client's token, as it came.
-        wait: For how many real seconds it may be held.
-        connection: Where the answer goes; None where the server does not show it.
-        browser: Whose poll it is; empty where nobody knows.
-        has_left: Says whether the page that asks has taken its leave.
+    Its client stays connected while a request of the page is under way, and then until
+    the time by which the page has said that it polls again. Without that, an advance of
+    the clock between two polls would disconnect the client or not, by chance.
+
+    Args:
+        stub: The service.
+        token: The page's token.
+        client_id: The token's client.
     """
 
-    token: str
-    wait: float
-    connection: socket.socket | None
-    browser: str
-    has_left: Callable[[], bool]
-
-
-class Polls:
-    """The polls of one stub that are held."""
-
-    def __init__(self, stub: ChannelServiceStub, lookout: Lookout) -> None:
+    def __init__(self, stub: ChannelServiceStub, token: str, client_id: str) -> None:
+        self.token = token
+        self.client_id = client_id
         self._stub = stub
-        self._lookout = lookout
-        self._lock = threading.Lock()
-        self._held: set[threading.Event] = set()
-        self._by_browser: Counter[str] = Counter()
-        self._stopped = False
-        own_time = not isinstance(stub.clock, SystemClock)
-        self._longest_sleep = float("inf") if own_time else _LOOK_AT_SYSTEM_CLOCK
+        self._under_way = 0
+        self._lease: Lease | None = None
+        self._timer: threading.Timer | None = None
 
-    def answer(self, poll: Poll) -> str | None:
-        """Answer a poll; where there is no message, wait for one.
+    @property
+    def is_there(self) -> bool:
+        """Whether a request is under way, or the page is to poll again."""
+        return self._lease is not None
 
-        Returns:
-            The message; None if none came, the client was disconnected, or the polls stopped.
+    @contextlib.contextmanager
+    def request(self, next_poll_within: Callable[[], float]) -> Iterator[None]:
+        """Keep the client connected during a request, and until the next one.
 
-        Raises:
-            InvalidTokenError: It is not a token.
-            TokenTimedOutError: Its time is over, or ended during the wait.
-            AskerGoneError: Nobody is there to answer; no message was taken.
+        Args:
+            next_poll_within: Gives, when this request ends, within how many real seconds
+                the next one comes; 0 if none is to come.
         """
-        read = tokens.read(poll.token)
-        if poll.wait <= 0 or read is None:
-            return self._take(poll)
-        with (
-            self._holding(poll.browser) as held,
-            self._stub.timeline.watch(read.client_id) as flag,
-        ):
-            message = self._take(poll)
-            if message is not None or not held:
-                return message
-            with (
-                self._awake(flag, read.expires),
-                self._lookout.watching(poll.connection, flag.set),
-            ):
-                return self._wait(poll, read, flag)
-
-    def wake(self) -> None:
-        """Have every held poll look whether there is something to say."""
-        with self._lock:
-            for flag in self._held:
-                flag.set()
-
-    def stop(self) -> None:
-        """Have every held poll answered now, and hold none from now on."""
-        self._stopped = True
-        self.wake()
-
-    def _take(self, poll: Poll) -> str | None:
-        # Looked at last of all: a message that was taken cannot be put back.
-        if _is_gone(poll):
-            raise AskerGoneError
-        return self._stub.connect_and_pop_first_message(poll.token)
-
-    def _wait(self, poll: Poll, read: tokens.Token, flag: threading.Event) -> str | None:
-        until = monotonic() + poll.wait
-        while True:
-            # Cleared before anything is looked at: what happens after that sets it again.
-            flag.clear()
-            if self._stopped:
-                return None
-            expired = read.expires <= self._stub.clock.time()
-            pending = self._stub.pending(read.client_id)
-            if expired or pending or _is_gone(poll):
-                message = self._take(poll)
-                if message is not None:
-                    return message
-            elif pending is None:
-                return None
-            else:
-                flag.wait(max(0.0, min(until - monotonic(), self._longest_sleep)))
-                if monotonic() >= until:
-                    return None
-
-    @contextlib.contextmanager
-    def _holding(self, browser: str) -> Iterator[bool]:
-        """Count a browser's poll; gives whether there is room to hold it."""
-        with self._lock:
-            room = not browser or self._by_browser[browser] < _MOST_HELD_PER_BROWSER
-            self._by_browser[browser] += room
-        try:
-            yield room
-        finally:
-            with self._lock:
-                self._by_browser[browser] -= room
-                if not self._by_browser[browser]:
-                    del self._by_browser[browser]
-
-    @contextlib.contextmanager
-    def _awake(self, flag: threading.Event, expires: int) -> Iterator[None]:
-        """Have the flag set when the token ends on the stub's clock, and when all stops."""
-        agenda = self._stub.clock.agenda
-        timer = agenda.schedule(expires, lambda _due: flag.set())
-        with self._lock:
-            self._held.add(flag)
+        lease = self._stub._keep_alive(self.token, self.client_id)
+        with self._stub._lock:
+            self._under_way += 1
+            before, self._lease = self._lease, lease
+            self._cancel_timer()
+        if before is not None:
+            before.end()
         try:
             yield
         finally:
-            with self._lock:
-                self._held.discard(flag)
-            agenda.cancel(timer)
+            self._finish(next_poll_within())
+
+    def end(self) -> None:
+        """Keep the client connected no longer; it has two seconds on the stub's clock."""
+        with self._stub._lock:
+            self._cancel_timer()
+            lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.end()
+
+    def _finish(self, seconds: float) -> None:
+        with self._stub._lock:
+            self._under_way -= 1
+            if self._under_way or self._lease is None:
+                return
+            if seconds > 0:
+                self._timer = threading.Timer(seconds, self._expire, [self._lease])
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        self.end()
+
+    def _expire(self, lease: Lease) -> None:
+        if self._lease is lease:
+            self.end()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-def _is_gone(poll: Poll) -> bool:
-    return poll.has_left() or has_ended(poll.connection)
+class PageTracker:
+    """The pages of one stub's clients, each known by its client id and a name of its own.
+
+    They are kept with the stub: a page outlives the server through which it connected, and
+    a test begins without pages, so that what earlier ones say changes nothing.
+
+    Args:
+        stub: The service.
+    """
+
+    def __init__(self, stub: ChannelServiceStub) -> None:
+        self._stub = stub
+
+    def get(self, client_id: str, name: str) -> Page | None:
+        """A page; None if it has not connected in this test, or has left."""
+        return cast("Page | None", self._stub._pages.get((client_id, name)))
+
+    def connect(self, token: str, name: str, next_poll_within: Callable[[], float]) -> None:
+        """Connect a page, and its client.
+
+        Raises:
+            InvalidTokenError: It is not a token.
+            TokenTimedOutError: The token is expired.
+        """
+        stub, read, source = self._stub, _tokens.read(token), caller()
+        page = Page(stub, token, "" if read is None else read.client_id)
+        register = partial(stub._pages.__setitem__, (page.client_id, name), page)
+
+        def plan(now: int) -> tuple[Change, str | Error]:
+            change, result = stub._plan_connect(now, token, "refresh", source)
+            return change if isinstance(result, Error) else [*change, register], result
+
+        with page.request(next_poll_within):
+            result = stub._step(plan)
+        if isinstance(result, Error):
+            page.end()
+            raise result
+
+    def leave(self, client_id: str, name: str) -> None:
+        """Forget a page; disconnect its client, if no other page of it is there."""
+        page = self.get(client_id, name)
+        if page is None:
+            return
+        try:
+            self._stub._step(self._plan_leave, page, name, caller())
+        finally:
+            page.end()
+
+    def _plan_leave(
+        self, now: int, page: Page, name: str, source: Source | None
+    ) -> tuple[Change, None]:
+        pages = self._stub._pages
+        if self.get(page.client_id, name) is not page:
+            return [], None
+        forget = partial(pages.pop, (page.client_id, name), None)
+        # Seen in the same step: a page that connects now is there, or connects the client again.
+        others = [other for other in pages.copy().values() if other is not page and other.is_there]
+        is_last = all(other.client_id != page.client_id for other in others)
+        if not is_last or self._stub._state.queue(page.client_id) is None:
+            return [forget], None
+        end, _ = self._stub._plan_end(now, page.client_id, "close", source, page.token)
+        return [forget, *end], None
+
+    def end_all(self) -> None:
+        """Expect no page to poll again; those that do are still known."""
+        for page in [*self._stub._pages.values()]:
+            page.end()
+
+
+class HeldPoll:
+    """A poll that waits until there is something to say.
+
+    Args:
+        stub: The service.
+        token: The client's token.
+        wait: For how many real seconds it may be held.
+        is_wanted: Whether anybody is there to answer; asked in the step that takes a
+            message, as one that was taken cannot be put back.
+        stopping: Set when no poll is held any more.
+    """
+
+    def __init__(
+        self,
+        stub: ChannelServiceStub,
+        token: str,
+        wait: float,
+        is_wanted: Callable[[], bool],
+        stopping: threading.Event,
+    ) -> None:
+        self._stub = stub
+        self._token = token
+        self._is_wanted = is_wanted
+        self._stopping = stopping
+        self._until = real_monotonic() + wait
+
+    def answer(self) -> str | None:
+        """Poll, and where there is no message wait for one.
+
+        Returns:
+            The message; None if none came, the client was disconnected, or the poll is
+            not wanted any more.
+
+        Raises:
+            InvalidTokenError: It is not a token.
+            TokenTimedOutError: It is expired, or expired during the wait.
+        """
+        message = self._take()
+        while message is None and self._wait():
+            message = self._take()
+        return message
+
+    def _take(self) -> str | None:
+        return self._stub._poll(self._token, READER, is_wanted=self._is_wanted)
+
+    def _wait(self) -> bool:
+        """Wait until there may be something to say; False when it is time to give up."""
+        stub, token = self._stub, _tokens.read(self._token)
+        if token is None:
+            return False
+        while self._is_wanted() and not (stub._is_closed or self._stopping.is_set()):
+            now = stub._touch()
+            with stub._lock:
+                queue = stub._state.queue(token.client_id)
+                left = self._until - real_monotonic()
+                if token.expires * MICROSECONDS <= now or queue:
+                    return True
+                if queue is None or left <= 0:
+                    return False
+                stub._changed.wait(min(left, _LOOK_AGAIN))
+        return False
+
+
+def has_ended(connection: socket.socket | None) -> bool:
+    """Whether the other side has closed a connection; False where there is none to ask."""
+    if connection is None:
+        return False
+    try:
+        if not _DONT_WAIT and not select.select([connection], [], [], 0)[0]:
+            return False
+        return not connection.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+    except (BlockingIOError, ValueError):  # an encrypted connection takes no such look
+        return False
+    except OSError:
+        return True

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import re
-import secrets
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
-from pytest_channelstub import _tokens as tokens
-from pytest_channelstub.web.long_poll import AskerGoneError, Poll, Polls
-from pytest_channelstub.web.lookout import Lookout
-from pytest_channelstub.web.presence import Page, Presence
+from pytest_channelstub import _tokens
+from pytest_channelstub._service.stub import ChannelServiceStub
+from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
+from pytest_channelstub.web.long_poll import READER, HeldPoll, PageTracker, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pytest_channelstub._service.stub import ChannelServiceStub
+    Headers = list[tuple[str, str]]
+    StartResponse = Callable[..., Any]
 
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"
+RECEIVE = "/_ah/channel/receive"
 
-_COMMANDS = ("connect", "poll", "disconnect")
-_LONGEST_WAIT = 30.0
-# Of the path of the service alone, so that the app never sees it.
-_COOKIE = "channelstub-browser"
-_STOP_WITHIN = 0.2
+_LONGEST_HOLD = 30.0  # seconds
+_LONGEST_PAUSE = 3600.0  # seconds; a page may poll as seldom as it likes
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-class _RefusedError(Exception):
-    """A request that is answered with an error.
+class _HTTPError(Exception):
+    """A request that is answered with an error, whose body is empty.
 
-    Attributes:
+    Args:
         status: The answer's status line.
-        headers: The answer's headers.
+        headers: The answer's further headers.
     """
 
-    def __init__(self, status: str, text: str, *headers: tuple[str, str]) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
+    def __init__(self, status: str, *headers: tuple[str, str]) -> None:
+        super().__init__(status)
+        self.answer = _Answer(status=status, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +52,43 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Query:
     """What a request asks.
 
     Attributes:
         token: The channel's token, as it came.
-        page: The page; without a client id if the token is none.
+        page: What the page calls itself; empty for a client that is not our script.
         wait: For how many real seconds the poll may be held.
-        again: Within how many real seconds the page will ask again; 0 if it does not say.
-        environ: The request, as WSGI has it.
+        next_poll_within: Within how many real seconds the page polls again.
+        connection: Where the answer goes; None where the server does not show it.
     """
 
     token: str
-    page: Page
+    page: str
     wait: float
-    again: float
-    environ: dict[str, Any]
+    next_poll_within: float
+    connection: Any
 
 
 class ChannelMiddleware:
     """Answers under `/_ah/channel/` for a stub; hands every other path to the app.
 
     `jsapi` is the page's script; `dev` takes the commands `connect`, `poll` and
-    `disconnect`. A poll with `wait=SECONDS` is held for so long, in real time, or until
-    there is something to say.
+    `disconnect`, and answers as the SDK's dev server did. A poll with `wait=SECONDS` is
+    held for so long, in real time, or until there is something to say. A server with one
+    thread, whose `wsgi.multithread` is false, is not held.
+
+    Pages of other origins are answered if they are of this machine: another port of
+    127.0.0.1 or localhost.
 
     Example:
         >>> app = ChannelMiddleware(stub, my_app)
         >>> webtest.TestApp(app).get("/_ah/channel/jsapi")
 
     Args:
-        stub: The service.
+        stub: The service. One of your own needs the methods that the requests call:
+            `connect_channel`, `connect_and_pop_first_message`,
+            `validate_token_and_extract_client_id` and `disconnect`.
         app: The WSGI app that has all other paths; None if there is none.
 
     Attributes:
@@ -94,132 +99,135 @@ class ChannelMiddleware:
     def __init__(self, stub: ChannelServiceStub, app: Callable[..., Any] | None = None) -> None:
         self.stub = stub
         self.app = app
-        self._lookout = Lookout()
-        self._presence = Presence(stub, self._lookout)
-        self._polls = Polls(stub, self._lookout)
-        self._stopped = False
+        self._stopping = threading.Event()
         self._commands = {
             "connect": self._connect,
             "poll": self._poll,
             "disconnect": self._disconnect,
         }
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
         __tracebackhide__ = True  # an error of the app's is shown where it was raised
-        path = environ.get("PATH_INFO", "")
+        path, cors = environ.get("PATH_INFO", ""), _cors_headers(environ)
+        if path == RECEIVE and cors:
+            start_response = _add_headers(start_response, cors)
         if path not in (DEV, JSAPI):
             return (self.app or _no_app)(environ, start_response)
         try:
-            _check_method(environ)
-            answer = self._command(environ) if path == DEV else _script(environ)
-        except _RefusedError as error:
-            text = f"{error}\n".encode()
-            answer = _Answer(text, "text/plain; charset=utf-8", error.headers, error.status)
-        start_response(answer.status, _headers(answer))
+            _check_method(environ, cors)
+            answer = self._command(environ) if path == DEV else _script()
+        except _HTTPError as error:
+            answer = error.answer
+        start_response(answer.status, [*_headers(answer), *cors])
         return [answer.body]
 
     def stop(self) -> None:
-        """Have every held poll answered, and wait until none is left; none is held again."""
-        self._stopped = True
-        self._polls.stop()
-        self._presence.stop(_STOP_WITHIN)
-        self._lookout.stop(_STOP_WITHIN)
+        """Have every held poll answered; none is held again."""
+        self._stopping.set()
+        if isinstance(self.stub, ChannelServiceStub):
+            with self.stub._lock:
+                self.stub._changed.notify_all()
+            PageTracker(self.stub).end_all()
 
     def _command(self, environ: dict[str, Any]) -> _Answer:
-        query = environ.get("QUERY_STRING", "")
         # WSGI hands over bytes as Latin-1; a page that did not quote sent UTF-8.
-        fields = parse_qs(query.encode("latin-1", "replace").decode("utf-8", "replace"))
-        command = _field(fields, "command")
-        token = _field(fields, "channel")
-        if command not in _COMMANDS:
-            text = f"the command is {command!r}: send one of {', '.join(_COMMANDS)}"
-            raise _RefusedError("400 Bad Request", text)
-        if not token:
-            raise _RefusedError("400 Bad Request", "the channel is missing: send channel=TOKEN")
+        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        fields = parse_qs(query.decode("utf-8", "replace"), keep_blank_values=True)
+        command = self._commands.get(_field(fields, "command"))
+        if command is None or "channel" not in fields:
+            raise _HTTPError("400 Bad Request")
         try:
-            return self._commands[command](_read(environ, fields, token))
-        except tokens.InvalidTokenError as error:
-            raise _RefusedError("401 Invalid+token.", str(error)) from None
-        except tokens.TokenTimedOutError as error:
-            raise _RefusedError("401 Token+timed+out.", str(error)) from None
+            return command(self._read_query(environ, fields))
+        except InvalidTokenError:
+            raise _HTTPError("401 Invalid+token.") from None
+        except TokenTimedOutError:
+            raise _HTTPError("401 Token+timed+out.") from None
 
-    def _connect(self, asked: _Asked) -> _Answer:
-        if asked.again <= 0:
-            self.stub.connect_channel(asked.token)
+    def _connect(self, query: _Query) -> _Answer:
+        if query.page:
+            PageTracker(self.stub).connect(
+                query.token, query.page, lambda: self._next_poll_within(query)
+            )
         else:
-            with self._presence.asking(asked.page, asked.token):
-                self.stub.connect_channel(asked.token)
-                self._expect_again(asked)
+            self.stub.connect_channel(query.token)
         return _Answer(b"1", "text/plain")
 
-    def _poll(self, asked: _Asked) -> _Answer:
-        if self._presence.has_left(asked.page):
-            return _Answer()
-        if asked.wait <= 0 and asked.again <= 0:
-            return _message(self.stub.connect_and_pop_first_message(asked.token))
-        with self._presence.asking(asked.page, asked.token):
-            try:
-                message = self._polls.answer(self._as_poll(asked))
-            except AskerGoneError:
-                return _Answer()
-            self._expect_again(asked)
-        return _message(message)
+    def _poll(self, query: _Query) -> _Answer:
+        if not isinstance(self.stub, ChannelServiceStub):
+            return _message(self.stub.connect_and_pop_first_message(query.token))
+        if query.page:
+            return _message(self._poll_as_page(query))
+        if not query.wait:
+            return _message(self.stub._poll(query.token, READER))
+        lease = self.stub._keep_alive(query.token)
+        try:
+            return _message(self._hold(query, lambda: not has_ended(query.connection)))
+        finally:
+            lease.end()
 
-    def _disconnect(self, asked: _Asked) -> _Answer:
-        client_id = self.stub.validate_token_and_extract_client_id(asked.token)
-        if self._presence.leave(asked.page):
+    def _poll_as_page(self, query: _Query) -> str | None:
+        tracker, read = PageTracker(self.stub), _tokens.read(query.token)
+        client_id = "" if read is None else read.client_id
+        page = tracker.get(client_id, query.page)
+        if page is None:  # it is of an earlier test, or it has left
+            self.stub.validate_token_and_extract_client_id(query.token)
+            return None
+
+        def is_there() -> bool:
+            return tracker.get(client_id, query.page) is page and not has_ended(query.connection)
+
+        with page.request(lambda: self._next_poll_within(query) if is_there() else 0):
+            return self._hold(query, is_there)
+
+    def _hold(self, query: _Query, is_wanted: Callable[[], bool]) -> str | None:
+        poll = HeldPoll(self.stub, query.token, query.wait, is_wanted, self._stopping)
+        return poll.answer()
+
+    def _disconnect(self, query: _Query) -> _Answer:
+        client_id = self.stub.validate_token_and_extract_client_id(query.token)
+        if query.page:
+            PageTracker(self.stub).leave(client_id, query.page)
+        else:
             self.stub.disconnect(client_id)
-        self._polls.wake()
         return _Answer()
 
-    def _as_poll(self, asked: _Asked) -> Poll:
-        environ = asked.environ
-        return Poll(
-            token=asked.token,
-            wait=asked.wait,
+    def _read_query(self, environ: dict[str, Any], fields: dict[str, list[str]]) -> _Query:
+        # Somebody's own stub knows no pages, and does not say when a message comes. A server
+        # of one thread would answer nobody else while it holds a poll.
+        is_own = isinstance(self.stub, ChannelServiceStub)
+        may_hold = is_own and environ.get("wsgi.multithread", True)
+        wait = _seconds(fields, "wait", _LONGEST_HOLD)
+        return _Query(
+            token=_field(fields, "channel"),
+            page=_field(fields, "page") if is_own else "",
+            wait=wait if may_hold else 0,
+            next_poll_within=_seconds(fields, "next_poll_within", _LONGEST_PAUSE),
             connection=environ.get("werkzeug.socket") or environ.get("gunicorn.socket"),
-            browser=_browser(environ),
-            has_left=lambda: self._presence.has_left(asked.page),
         )
 
-    def _expect_again(self, asked: _Asked) -> None:
-        gone = self._stopped or self._presence.has_left(asked.page)
-        if asked.again > 0 and not gone:
-            self._presence.expect(asked.page, asked.token, asked.again)
+    def _next_poll_within(self, query: _Query) -> float:
+        return 0 if self._stopping.is_set() else query.next_poll_within
 
 
-def _check_method(environ: dict[str, Any]) -> None:
+def _check_method(environ: dict[str, Any], cors: Headers) -> None:
     method = environ.get("REQUEST_METHOD")
+    if method == "OPTIONS" and cors and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+        raise _HTTPError("200 OK", ("Access-Control-Allow-Methods", "GET"))
     if method != "GET":
-        text = f"the method is {method}: send GET"
-        raise _RefusedError("405 Method Not Allowed", text, ("Allow", "GET"))
-
-
-def _read(environ: dict[str, Any], fields: dict[str, list[str]], token: str) -> _Asked:
-    read = tokens.read(token)
-    page = Page("" if read is None else read.client_id, _field(fields, "page"))
-    return _Asked(token, page, _seconds(fields, "wait"), _seconds(fields, "again"), environ)
+        raise _HTTPError("405 Method Not Allowed", ("Allow", "GET"))
 
 
 def _field(fields: dict[str, list[str]], name: str) -> str:
     return fields.get(name, [""])[0]
 
 
-def _seconds(fields: dict[str, list[str]], name: str) -> float:
+def _seconds(fields: dict[str, list[str]], name: str, longest: float) -> float:
     text = _field(fields, name) or "0"
     # Plain digits: float() would take "nan" as well.
     if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", text, re.ASCII):
-        message = f"{name} is {text!r}: send a number of seconds, at most {_LONGEST_WAIT:g}"
-        raise _RefusedError("400 Bad Request", message)
-    return min(float(text), _LONGEST_WAIT)
-
-
-def _browser(environ: dict[str, Any]) -> str:
-    found = re.search(rf"{_COOKIE}=([0-9a-f]+)", environ.get("HTTP_COOKIE", ""))
-    return found[1] if found else ""
+        raise _HTTPError("400 Bad Request")
+    return min(float(text), longest)
 
 
 def _message(message: str | None) -> _Answer:
@@ -229,28 +237,41 @@ def _message(message: str | None) -> _Answer:
     return _Answer(message.encode("utf-8", "replace"), "application/json")
 
 
-def _script(environ: dict[str, Any]) -> _Answer:
-    cookie = f"{_COOKIE}={secrets.token_hex(8)}; Path=/_ah/channel/; HttpOnly; SameSite=Lax"
-    headers = () if _browser(environ) else (("Set-Cookie", cookie),)
-    return _Answer(_script_text(), "text/javascript; charset=utf-8", headers)
-
-
 @cache
-def _script_text() -> bytes:
-    return Path(__file__).with_name("channel.js").read_bytes()
+def _script() -> _Answer:
+    return _Answer(Path(__file__).with_name("channel.js").read_bytes(), "text/javascript")
 
 
-def _headers(answer: _Answer) -> list[tuple[str, str]]:
+def _headers(answer: _Answer) -> Headers:
     kind = [("Content-Type", answer.content_type)] if answer.content_type else []
     length = ("Content-Length", str(len(answer.body)))
     return [*kind, length, ("Cache-Control", "no-cache"), *answer.headers]
 
 
-def _no_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def _cors_headers(environ: dict[str, Any]) -> Headers:
+    """The headers with which a page of this machine may read the answer."""
+    origin = environ.get("HTTP_ORIGIN", "")
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:
+        return []
+    if host not in _LOCAL_HOSTS:
+        return []
+    return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+
+
+def _add_headers(start_response: StartResponse, more: Headers) -> StartResponse:
+    def start(status: str, headers: Headers, *exc_info: Any) -> Any:
+        return start_response(status, [*headers, *more], *exc_info)
+
+    return start
+
+
+def _no_app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     text = (
         f"nothing is at {environ.get('PATH_INFO', '')!a}: no app was given. With pytest, "
         "override the fixture channel_app so that it returns the app's WSGI callable.\n"
     ).encode()
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
     start_response("404 Not Found", headers)
-    return [text]
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]

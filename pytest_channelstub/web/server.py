@@ -1,11 +1,11 @@
-"""The live server: the service and the app, for real browsers, on 127.0.0.1."""
+"""The live server: the service and the app, for real browsers."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
-import selectors
 import socket
 import sys
 import threading
@@ -13,12 +13,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pytest_channelstub._service.clock import real_monotonic as monotonic
-from pytest_channelstub.web.lookout import has_ended
+from pytest_channelstub._service.clock import real_monotonic
+from pytest_channelstub._service.delivery import StartResponse, check_answer, check_body
+from pytest_channelstub.web.long_poll import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -33,17 +34,21 @@ except ImportError as error:
     )
     raise ImportError(message) from error
 
-HOST = "127.0.0.1"
-
 _log = logging.getLogger(__name__)
 # Answers under way get so long to finish, then so long to notice that they are cut off.
-_FINISH_WITHIN = 0.3
-_END_WITHIN = 0.2
+_FINISH_WITHIN = 0.3  # seconds
+_END_WITHIN = 0.2  # seconds
+# A stop waits for so long; a pytest run stops a server for each test that takes one.
+_STOP_WITHIN = 0.02  # seconds
+_LOOK_AT_CLOCK = 0.1  # seconds
 _BACKLOG = 256
 
 
 class ChannelServer:
     """Serves `ChannelMiddleware(stub, app)` from threads of this process.
+
+    While it is up the app is told who connects and disconnects, unless the stub has an
+    app of its own, and clients time out by themselves on the system's clock.
 
     Example:
         >>> with ChannelServer(stub, app) as server:
@@ -53,32 +58,48 @@ class ChannelServer:
         stub: The service.
         app: The app's WSGI callable, or None.
         port: The port; 0 for one that is free.
+        host: The address to listen on, for a browser in a container.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is taken, or the address is not one of this machine.
+        TypeError: The app is not a WSGI callable.
+
+    Warns:
+        UserWarning: Other machines can reach the address.
 
     Attributes:
-        host: Always `127.0.0.1`.
+        host: As given.
         port: The port.
-        url: `http://127.0.0.1:PORT`, without a slash at its end.
-        middleware: What it serves.
-        errors: The exceptions that the app raised, in order. After a test that passed
-            the first one is raised; a test that expects them empties the list.
+        url: `http://HOST:PORT`, without a slash at its end.
     """
 
     def __init__(
-        self, stub: ChannelServiceStub, app: Callable[..., Any] | None = None, port: int = 0
+        self,
+        stub: ChannelServiceStub,
+        app: Callable[..., Any] | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.middleware = ChannelMiddleware(stub, app)
-        self.errors: list[BaseException] = []
-        with _listen(port) as listening:
-            self._server = _Server(listening, _Recorder(self.middleware, self.errors))
-        self._bell, self._ear = socket.socketpair()
-        self.host: str = HOST
+        self._stub = stub
+        self._lends_app = stub.app is None and app is not None
+        if self._lends_app:
+            stub.app = app
+        self._errors: list[BaseException] = []
+        self._middleware = ChannelMiddleware(stub, app)
+        try:
+            with _listen(host, port) as listening:
+                _warn_of_others(host, listening)
+                self._server = _Server(listening, _Recorder(self._middleware, self._errors))
+        except BaseException:
+            self._return_app()
+            raise
+        self.host: str = host
         self.port = int(self._server.port)
-        self.url = f"http://{self.host}:{self.port}"
-        self._thread = threading.Thread(target=self._serve, name="channel_server", daemon=True)
-        self._thread.start()
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self._stopped = threading.Event()
+        self._threads = [self._start_thread(self._server.serve_forever, _STOP_WITHIN)]
+        if not stub.clock._is_own:
+            self._threads.append(self._start_thread(self._run_due_timers))
 
     def __repr__(self) -> str:
         return f"<ChannelServer {self.url}>"
@@ -108,9 +129,13 @@ class ChannelServer:
         return f"{url}{'&' if '?' in path else '?'}{urlencode(query, doseq=True)}"
 
     def take_errors(self) -> list[BaseException]:
-        """The exceptions that the app raised since the last call, in order."""
-        errors = self.errors.copy()
-        del self.errors[: len(errors)]
+        """The exceptions that the app raised since the last call, in order.
+
+        After a test that passed the first one is raised; a test that expects them takes
+        them with this.
+        """
+        errors = self._errors.copy()
+        del self._errors[: len(errors)]
         return errors
 
     def stop(self) -> None:
@@ -119,14 +144,15 @@ class ChannelServer:
         Warns:
             ResourceWarning: A request to the app has not come to its end.
         """
-        if not self._thread.is_alive():
+        if self._stopped.is_set():
             return
-        self._bell.send(b"!")
-        self._thread.join()
-        self._bell.close()
-        self._ear.close()
-        self.middleware.stop()
+        self._stopped.set()
+        self._server.shutdown()
+        self._middleware.stop()
         left = self._server.finish()
+        for thread in self._threads:
+            thread.join(_END_WITHIN)
+        self._return_app()
         if left:
             text = (
                 f"{left} request(s) to the app were still under way when channel_server "
@@ -134,14 +160,22 @@ class ChannelServer:
             )
             warnings.warn(text, ResourceWarning, stacklevel=2)
 
-    def _serve(self) -> None:
-        # Not serve_forever: that looks twice a second whether it shall stop.
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._server.socket, selectors.EVENT_READ)
-            selector.register(self._ear, selectors.EVENT_READ)
-            while all(key.fileobj is not self._ear for key, _ in selector.select()):
-                self._server.handle_request()
-        self._server.server_close()
+    def _start_thread(self, target: Callable[..., object], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, name="channel_server", daemon=True)
+        thread.start()
+        return thread
+
+    def _run_due_timers(self) -> None:
+        """Have clients time out on a clock that moves by itself."""
+        while not self._stopped.wait(_LOOK_AT_CLOCK):
+            try:
+                self._stub._touch()
+            except Exception as error:  # noqa: BLE001 (of the app's handlers)
+                self._errors.append(error)
+
+    def _return_app(self) -> None:
+        if self._lends_app and self._stub.app is self._middleware.app:
+            self._stub.app = None
 
 
 class _Server(ThreadedWSGIServer):
@@ -154,12 +188,10 @@ class _Server(ThreadedWSGIServer):
     def __init__(self, listening: socket.socket, app: Callable[..., Any]) -> None:
         # Werkzeug, where it opens the socket itself, looks up this machine's name, and
         # ends the process if the port is taken.
-        host, port = listening.getsockname()
+        host, port = listening.getsockname()[:2]
         super().__init__(host, port, app, _Handler, fd=listening.fileno())
         self.answering: set[threading.Thread] = set()
-        self._lock = threading.Lock()
-        self._workers: set[threading.Thread] = set()
-        self._open: dict[threading.Thread, socket.socket] = {}
+        self._connections: dict[threading.Thread, socket.socket] = {}
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection from a thread of its own."""
@@ -169,20 +201,11 @@ class _Server(ThreadedWSGIServer):
             name="channel_server-request",
             daemon=True,
         )
-        with self._lock:
-            # A thread has closed its connection a little before it ends: both are kept track of.
-            self._workers = {each for each in self._workers if each.is_alive()}
-            self._open[thread] = request
+        self._connections = {
+            each: connection for each, connection in self._connections.items() if each.is_alive()
+        }
+        self._connections[thread] = request
         thread.start()
-        self._workers.add(thread)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a connection, and close it."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._lock:
-                del self._open[threading.current_thread()]
 
     def finish(self) -> int:
         """Let the answers under way come to their end, and cut off all that does not.
@@ -190,22 +213,17 @@ class _Server(ThreadedWSGIServer):
         Returns:
             How many threads are left.
         """
-        self._cut_off(set(self._open) - self.answering)
-        self._join(_FINISH_WITHIN)
-        self._cut_off(set(self._open))
-        self._join(_END_WITHIN)
-        return sum(thread.is_alive() for thread in self._workers)
+        threads = {thread for thread in self._connections if thread.is_alive()}
+        self._cut_off(threads - self.answering)
+        _join(threads, _FINISH_WITHIN)
+        self._cut_off(threads)
+        _join(threads, _END_WITHIN)
+        return sum(thread.is_alive() for thread in threads)
 
     def _cut_off(self, threads: set[threading.Thread]) -> None:
-        with self._lock:
-            for thread in threads & set(self._open):
-                with contextlib.suppress(OSError):  # closed already
-                    self._open[thread].shutdown(socket.SHUT_RDWR)
-
-    def _join(self, timeout: float) -> None:
-        until = monotonic() + timeout
-        for thread in self._workers:
-            thread.join(max(0.0, until - monotonic()))
+        for thread in threads:
+            with contextlib.suppress(OSError):  # closed already
+                self._connections[thread].shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):
@@ -220,6 +238,8 @@ class _Handler(WSGIRequestHandler):
         except ValueError:
             self.send_error(400, "Bad request target")
             return
+        # What was not quoted has been read as Latin-1, which Werkzeug encodes once more.
+        self.path = quote(self.path, safe="".join(map(chr, range(128))), encoding="latin-1")
         thread = threading.current_thread()
         self.server.answering.add(thread)
         try:
@@ -232,7 +252,7 @@ class _Handler(WSGIRequestHandler):
         self.log("info", "%r %s", self.requestline, code)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
-        """Log for who turns the level down to DEBUG."""
+        """Log at the level DEBUG."""
         _log.debug(message, *args)
 
 
@@ -248,12 +268,7 @@ class _Recorder:
     ) -> Iterator[bytes]:
         __tracebackhide__ = True
         try:
-            answer: Iterable[bytes] = self._app(environ, start_response)
-            try:
-                yield from answer
-            finally:
-                if hasattr(answer, "close"):
-                    answer.close()
+            yield from self._answer(environ, start_response)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -265,16 +280,50 @@ class _Recorder:
             start_response("500 Internal Server Error", headers, sys.exc_info())
             yield text.encode()
 
+    def _answer(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterator[bytes]:
+        __tracebackhide__ = True
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        start = StartResponse(request, start_response)
+        answer = self._app(environ, start)
+        try:
+            for part in check_answer(answer, request):
+                start.check_started()
+                check_body(part, request)
+                if environ["REQUEST_METHOD"] != "HEAD":
+                    yield part
+            start.check_started()
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+def _join(threads: set[threading.Thread], timeout: float) -> None:
+    until = real_monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, until - real_monotonic()))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Elsewhere than on POSIX it would share a port that is taken.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
-        listening.bind((HOST, port))
+        listening.bind((host, port))
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        text = f"channel_server cannot listen on port {port} of {HOST}: {error.strerror}"
+        text = f"channel_server cannot listen on port {port} of {host}: {error.strerror}"
         raise OSError(error.errno, text) from None
     return listening
+
+
+def _warn_of_others(host: str, listening: socket.socket) -> None:
+    if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        text = (
+            f"channel_server listens on {host}, which other machines can reach, and answers "
+            "whoever asks: use 127.0.0.1 unless the browser runs elsewhere"
+        )
+        warnings.warn(text, stacklevel=3)

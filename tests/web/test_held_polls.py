@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -11,7 +10,7 @@ from concurrent import futures
 import pytest
 
 from pytest_channelstub import ChannelServiceStub, FakeClock, channel
-from pytest_channelstub.web import ChannelMiddleware, lookout, presence
+from pytest_channelstub.web import ChannelMiddleware, long_poll
 
 DEV = "/_ah/channel/dev"
 LONG = 30
@@ -25,8 +24,20 @@ def ask(middleware, query, **environ):
     return status, body.decode()
 
 
-def poll(middleware, token, wait=LONG, more="", **environ):
-    return ask(middleware, f"command=poll&channel={token}&wait={wait}{more}", **environ)
+def poll(middleware, token, wait=LONG, page=None, next_poll_within=30, **environ):
+    query = f"command=poll&channel={token}&wait={wait}"
+    if page is not None:
+        query += f"&page={page}&next_poll_within={next_poll_within}"
+    return ask(middleware, query, **environ)
+
+
+def connect(middleware, token, page, next_poll_within=30):
+    more = f"&page={page}&next_poll_within={next_poll_within}"
+    return ask(middleware, f"command=connect&channel={token}{more}")
+
+
+def disconnect(middleware, token, page):
+    return ask(middleware, f"command=disconnect&channel={token}&page={page}")
 
 
 @pytest.fixture
@@ -38,9 +49,9 @@ def alice():
 def held(middleware, stub, in_background):
     """Start a poll, and return once it has found nothing."""
 
-    def start(token, wait=LONG, more="", **environ):
+    def start(token, **query):
         before = len(stub.timeline.of(kind="poll"))
-        future = in_background(poll, middleware, token, wait, more, **environ)
+        future = in_background(poll, middleware, token, **query)
         stub.wait_for("poll", count=before + 1)
         return future
 
@@ -69,22 +80,15 @@ def test_a_message_for_another_client_does_not_end_the_wait(held, stub, alice):
     assert stub.pending("bob") == ("hello",)
 
 
-def test_a_poll_goes_on_waiting_where_another_reader_was_faster(held, stub, alice, monkeypatch):
-    look = stub.pending
-
-    def look_and_lose(client_id):
-        found = look(client_id)
-        if found == ("first",):
-            stub.pop_first_message(alice)
-        return found
-
-    monkeypatch.setattr(stub, "pending", look_and_lose)
+def test_a_poll_waits_on_when_another_reader_takes_the_message(held, stub, alice):
     answer = held(alice)
-    channel.send_message("alice", "first")
-    stub.wait_for("poll", count=2)
-    assert not answer.done()
-    channel.send_message("alice", "second")
-    assert answer.result(5) == ("200 OK", "second")
+    for number in range(20):
+        channel.send_message("alice", str(number))
+        if stub.pop_first_message(alice) is None:
+            assert answer.result(5) == ("200 OK", str(number))
+            answer = held(alice)
+    channel.send_message("alice", "the last")
+    assert answer.result(5) == ("200 OK", "the last")
 
 
 @pytest.mark.parametrize("end", ["disconnect", "disconnect_channel_event"])
@@ -154,118 +158,165 @@ def test_after_a_held_poll_the_client_has_two_seconds(held, stub, alice):
     assert not stub.is_connected("alice")
 
 
-def test_a_page_that_will_ask_again_is_held_between_its_polls(held, stub, middleware, alice):
-    ask(middleware, f"command=connect&channel={alice}&page=p&again=30")
+def test_a_page_stays_connected_between_its_polls(held, stub, middleware, alice):
+    connect(middleware, alice, "p")
     stub.clock.advance(60)
-    answer = held(alice, more="&page=p&again=30")
+    answer = held(alice, page="p")
     channel.send_message("alice", "hello")
     answer.result(5)
     stub.clock.advance(60)
     assert stub.is_connected("alice")
 
 
-def test_a_page_that_does_not_ask_again_in_time_is_let_go(middleware, stub, alice):
-    ask(middleware, f"command=connect&channel={alice}&page=p&again=0.01")
-    assert not middleware._presence._expected or wait_until_let_go(middleware)
-    stub.clock.advance(2)
-    assert not stub.is_connected("alice")
+def test_a_page_that_polls_every_20_seconds_stays_connected(stub, middleware, alice):
+    connect(middleware, alice, "p", next_poll_within=25)
+    assert poll(middleware, alice, wait=0, page="p", next_poll_within=25) == ("200 OK", "")
+    stub.clock.advance(60)
+    assert stub.is_connected("alice")
 
 
-def wait_until_let_go(middleware):
-    # The lookout's thread ends when the page was the last thing it had to watch.
-    thread = middleware._lookout._thread
-    if thread is not None:
-        thread.join(5)
-    return not middleware._presence._expected
+def test_a_page_that_does_not_poll_in_time_is_gone(middleware, stub, alice):
+    connect(middleware, alice, "p", next_poll_within=0.001)
+    until_gone(stub, "alice")
 
 
-def test_one_message_goes_to_one_of_two_pages_of_a_client(held, alice):
-    first = held(alice, more="&page=1&again=5")
-    second = held(alice, more="&page=2&again=5")
+def until_gone(stub, client_id):
+    for _ in range(1000):
+        stub.clock.advance(2)
+        if not stub.is_connected(client_id):
+            return
+        threading.Event().wait(0.005)
+    pytest.fail(f"{client_id} is still there")
+
+
+def test_two_messages_go_to_the_two_pages_of_a_client(held, middleware, alice):
+    for page in (1, 2):
+        connect(middleware, alice, page)
+    first, second = held(alice, page=1), held(alice, page=2)
     channel.send_message("alice", "one")
     channel.send_message("alice", "two")
     assert {first.result(5)[1], second.result(5)[1]} == {"one", "two"}
 
 
-def test_a_page_that_leaves_takes_the_client_along_only_if_it_is_the_last(
-    held, middleware, stub, alice
-):
-    first = held(alice, more="&page=1&again=5")
-    second = held(alice, more="&page=2&again=5")
-    ask(middleware, f"command=disconnect&channel={alice}&page=1")
+def test_the_last_page_that_leaves_disconnects_the_client(held, middleware, stub, alice):
+    for page in (1, 2):
+        connect(middleware, alice, page)
+    first, second = held(alice, page=1), held(alice, page=2)
+    disconnect(middleware, alice, page=1)
     assert stub.is_connected("alice")
     assert first.result(5) == ("200 OK", "")
-    channel.send_message("alice", "for who stays")
-    assert second.result(5) == ("200 OK", "for who stays")
-    ask(middleware, f"command=disconnect&channel={alice}&page=2")
+    channel.send_message("alice", "to the other")
+    assert second.result(5) == ("200 OK", "to the other")
+    disconnect(middleware, alice, page=2)
+    assert not stub.is_connected("alice")
+    assert [request.url for request in stub.requests] == [
+        "/_ah/channel/connected/",
+        "/_ah/channel/disconnected/",
+    ]
+
+
+def test_a_reload_whose_requests_arrive_in_the_other_order_stays_connected(middleware, stub, alice):
+    connect(middleware, alice, "before")
+    connect(middleware, channel.create_channel("alice"), "after")
+    disconnect(middleware, alice, "before")
+    assert stub.is_connected("alice")
+    assert len(stub.requests) == 1
+
+
+def test_a_poll_that_arrives_after_its_page_has_left_connects_nobody(middleware, stub, alice):
+    connect(middleware, alice, "p")
+    disconnect(middleware, alice, "p")
+    assert poll(middleware, alice, page="p") == ("200 OK", "")
     assert not stub.is_connected("alice")
 
 
-def test_a_poll_that_arrives_after_its_page_left_connects_nobody(middleware, stub, alice):
-    ask(middleware, f"command=connect&channel={alice}&page=p&again=5")
-    ask(middleware, f"command=disconnect&channel={alice}&page=p")
-    assert poll(middleware, alice, more="&page=p&again=5") == ("200 OK", "")
+@pytest.mark.parametrize("what", ["queues", "all"])
+def test_a_page_of_an_earlier_test_changes_nothing(held, middleware, stub, alice, what):
+    connect(middleware, alice, "p")
+    answer = held(alice, page="p")
+    stub._begin_epoch(what)
+    assert answer.result(5) == ("200 OK", "")
+    channel.send_message("alice", "of this test")
+    before = list(stub.timeline)
+    assert poll(middleware, alice, page="p") == ("200 OK", "")
+    assert disconnect(middleware, alice, "p") == ("200 OK", "")
+    assert list(stub.timeline) == before
+    assert stub.is_connected("alice") is (what == "queues")
+    stub.clock.advance(2)
     assert not stub.is_connected("alice")
 
 
-def test_only_the_pages_that_left_last_are_remembered(middleware, stub, alice, monkeypatch):
-    monkeypatch.setattr(presence, "_MOST_REMEMBERED", 2)
-    for page in (1, 2, 3):
-        ask(middleware, f"command=disconnect&channel={alice}&page={page}")
-    for page, connects in ((3, False), (2, False), (1, True)):
-        assert poll(middleware, alice, wait=0, more=f"&page={page}") == ("200 OK", "")
-        assert stub.is_connected("alice") is connects
+def test_a_page_of_an_earlier_test_that_connects_anew_is_one_of_this_test(middleware, stub, alice):
+    connect(middleware, alice, "p")
+    stub._begin_epoch("queues")
+    connect(middleware, alice, "another")
+    channel.send_message("alice", "of this test")
+    assert poll(middleware, alice, page="another") == ("200 OK", "of this test")
+    disconnect(middleware, alice, "another")
+    assert not stub.is_connected("alice")
+
+
+def test_a_page_goes_on_when_tests_tell_one_story(middleware, stub, alice):
+    connect(middleware, alice, "p")
+    stub._begin_epoch("nothing")
+    channel.send_message("alice", "hello")
+    assert poll(middleware, alice, page="p") == ("200 OK", "hello")
+
+
+def test_a_page_is_known_to_another_server_of_the_same_stub(middleware, stub, alice):
+    connect(middleware, alice, "p")
+    middleware.stop()
+    channel.send_message("alice", "hello")
+    assert poll(ChannelMiddleware(stub), alice, page="p") == ("200 OK", "hello")
 
 
 def test_a_page_is_there_until_the_last_of_its_polls_has_ended(held, middleware, stub, alice):
-    polls = [held(alice, more="&page=1") for _ in range(2)]
+    for page in (1, 2):
+        connect(middleware, alice, page, next_poll_within=0)
+    polls = [held(alice, page=1, next_poll_within=0) for _ in range(2)]
     channel.send_message("alice", "one")
     [first], [second] = futures.wait(polls, 5, futures.FIRST_COMPLETED)
     assert first.result() == ("200 OK", "one")
-    ask(middleware, f"command=disconnect&channel={alice}&page=2")
+    disconnect(middleware, alice, page=2)
     assert stub.is_connected("alice")
     channel.send_message("alice", "two")
     assert second.result(5) == ("200 OK", "two")
 
 
-def test_a_page_whose_polls_overlapped_is_let_go_as_any_other(held, middleware, stub, alice):
-    polls = [held(alice, more="&page=p&again=30") for _ in range(2)]
+def test_a_page_whose_polls_overlapped_has_two_seconds_after_the_last(
+    held, middleware, stub, alice
+):
+    connect(middleware, alice, "p")
+    polls = [held(alice, page="p") for _ in range(2)]
     for message in ("one", "two", "three"):
         channel.send_message("alice", message)
     assert {answer.result(5)[1] for answer in polls} == {"one", "two"}
     stub.clock.advance(60)
     assert stub.is_connected("alice")
-    assert poll(middleware, alice, more="&page=p") == ("200 OK", "three")
+    assert poll(middleware, alice, page="p", next_poll_within=0) == ("200 OK", "three")
     stub.clock.advance(2)
     assert not stub.is_connected("alice")
-
-
-def test_a_fifth_poll_of_one_browser_is_not_held(held, middleware, alice):
-    cookie = {"HTTP_COOKIE": "a=b; channelstub-browser=0123abcd"}
-    four = [held(channel.create_channel(f"client {number}"), **cookie) for number in range(4)]
-    assert poll(middleware, alice, **cookie) == ("200 OK", "")
-    other = {"HTTP_COOKIE": "channelstub-browser=4567"}
-    held(alice, **other)
-    middleware.stop()
-    assert [answer.result(5) for answer in four] == [("200 OK", "")] * 4
 
 
 @pytest.mark.parametrize("unread", [b"", b"a connection that is closed on this is reset"])
-def test_a_connection_that_ends_lets_its_client_go_and_takes_no_message(held, stub, alice, unread):
+def test_a_connection_that_ends_takes_no_message_and_keeps_nobody(
+    held, middleware, stub, alice, unread
+):
+    connect(middleware, alice, "p")
     ours, browser = socket.socketpair()
     with ours:
-        answer = held(alice, more="&page=p&again=30", **{"werkzeug.socket": ours})
+        answer = held(alice, page="p", **{"werkzeug.socket": ours})
         ours.sendall(unread)
         browser.close()
         assert answer.result(5) == ("200 OK", "")
-    channel.send_message("alice", "for the next page")
-    assert stub.pending("alice") == ("for the next page",)
+    channel.send_message("alice", "to the next page")
+    assert stub.pending("alice") == ("to the next page",)
     stub.clock.advance(2)
     assert not stub.is_connected("alice")
 
 
-def test_a_connection_is_watched_also_where_every_read_may_wait(held, alice, monkeypatch):
-    monkeypatch.setattr(lookout, "_DONT_WAIT", 0)  # as on Windows
+def test_a_connection_is_seen_to_end_where_every_read_may_block(held, alice, monkeypatch):
+    monkeypatch.setattr(long_poll, "_DONT_WAIT", 0)  # as on Windows
     ours, browser = socket.socketpair()
     with ours:
         answer = held(alice, **{"werkzeug.socket": ours})
@@ -276,7 +327,7 @@ def test_a_connection_is_watched_also_where_every_read_may_wait(held, alice, mon
         assert answer.result(5) == ("200 OK", "")
 
 
-def test_a_browser_that_sends_more_while_it_waits_is_not_gone(held, alice):
+def test_a_browser_that_sends_more_during_its_poll_is_not_gone(held, alice):
     ours, browser = socket.socketpair()
     with ours, browser:
         answer = held(alice, **{"werkzeug.socket": ours})
@@ -295,42 +346,48 @@ def test_no_message_is_taken_for_a_connection_that_has_ended(middleware, stub, a
     assert stub.pending("alice") == ("hello",)
 
 
+def test_a_server_of_one_thread_is_not_held(middleware, alice):
+    connect(middleware, alice, "p")
+    single = {"wsgi.multithread": False}
+    assert poll(middleware, alice, page="p", **single) == ("200 OK", "")
+    assert poll(middleware, alice, **single) == ("200 OK", "")
+
+
+def test_closing_the_stub_ends_the_wait(held, stub, alice):
+    answer = held(alice)
+    stub.close()
+    assert answer.result(5) == ("200 OK", "")
+
+
 def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
     before = set(threading.enumerate())
     middleware = ChannelMiddleware(stub)
-    pairs = [socket.socketpair() for _ in range(5)]
     polls = []
-    with contextlib.ExitStack() as ends:
-        for ours, browser in pairs:
-            ends.enter_context(ours)
-            ends.enter_context(browser)
-            client_id = f"client {ours.fileno()}"
-            token = channel.create_channel(client_id)
-            polls.append(
-                in_background(
-                    poll, middleware, token, more="&page=p&again=5", **{"werkzeug.socket": ours}
-                )
-            )
-        stub.wait_for("poll", count=5)
-        middleware.stop()
-        for each in polls:
-            each.result(LONG)
-    assert {thread for thread in threading.enumerate() if "lookout" in thread.name} <= before
-    assert stub.timeline._watchers == {}
-    assert len(stub.clock.agenda) == 5  # the clients' own two seconds
+    for number in range(5):
+        token = channel.create_channel(f"client {number}")
+        connect(middleware, token, "p", next_poll_within=5)
+        polls.append(in_background(poll, middleware, token, page="p", next_poll_within=5))
+    stub.wait_for("poll", count=5)
+    middleware.stop()
+    for each in polls:
+        each.result(LONG)
+    for thread in {*threading.enumerate()} - before:
+        thread.join(5)
+    assert {*threading.enumerate()} <= before
     stub.clock.advance(2)
     assert stub.connected_client_ids == ()
 
 
-def test_200_clients_that_wait_lose_nothing_and_cost_nothing():
+def test_200_clients_that_wait_lose_nothing_and_cost_little():
     messages = [f"message {number}" for number in range(10)]
     with ChannelServiceStub(time_func=FakeClock().time) as stub:
         middleware = ChannelMiddleware(stub)
         received = {f"client {number}": [] for number in range(200)}
 
         def listen(client_id, token):
+            connect(middleware, token, "p")
             while len(received[client_id]) < len(messages):
-                received[client_id].append(poll(middleware, token, more="&page=p&again=5")[1])
+                received[client_id].append(poll(middleware, token, page="p")[1])
 
         threads = [
             threading.Thread(target=listen, args=(name, channel.create_channel(name)))
@@ -356,7 +413,7 @@ def processor_time_of_a_pause():
     return time.process_time() - before
 
 
-def test_a_handler_that_fails_as_a_poll_begins_leaves_nobody_held():
+def test_a_handler_that_fails_as_a_poll_begins_keeps_nobody_connected():
     now = [1_600_000_000.0]
 
     def app(environ, start_response):
@@ -379,29 +436,3 @@ def test_a_handler_that_fails_as_a_poll_begins_leaves_nobody_held():
         with pytest.raises(RuntimeError):
             stub.is_connected("alice")
         assert stub.timeline.of("alice", kind="timeout")
-
-
-def test_a_lookout_goes_on_after_an_action_that_failed(monkeypatch):
-    failed, done = threading.Event(), threading.Event()
-    monkeypatch.setattr(threading, "excepthook", lambda _args: failed.set())
-    watch = lookout.Lookout()
-    watch.call_later(0, lambda: 1 / 0)
-    assert failed.wait(5)
-    watch.call_later(0, done.set)
-    assert done.wait(5)
-    watch.stop(5)
-
-
-def test_a_connection_that_brings_more_is_looked_at_once_and_not_for_ever():
-    looks, looked = [], threading.Event()
-    watch = lookout.Lookout()
-    ours, browser = socket.socketpair()
-    with ours, browser, watch.watching(ours, lambda: looks.append(looked.set())):
-        browser.sendall(b"more")
-        assert looked.wait(5)
-        for _ in range(2):
-            done = threading.Event()
-            watch.call_later(0, done.set)
-            assert done.wait(5)
-    watch.stop(5)
-    assert len(looks) == 1

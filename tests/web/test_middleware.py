@@ -9,12 +9,19 @@ from urllib.parse import urlencode
 import pytest
 from werkzeug.test import Client
 
-from pytest_channelstub import channel
+from pytest_channelstub import TokenTimedOutError, channel
 from pytest_channelstub import _tokens as tokens
 from pytest_channelstub.web import ChannelMiddleware
 
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"
+
+
+EMPTY = {"Content-Length": "0", "Cache-Control": "no-cache"}
+
+
+def parts(answer):
+    return answer.status, dict(answer.headers), answer.data
 
 
 @pytest.fixture
@@ -86,37 +93,44 @@ def test_disconnect_tells_the_app_at_once(web, stub):
     assert stub.timeline.of("alice", kind="close")
 
 
-@pytest.mark.parametrize("query", ["", "?command=connect", "?command=connect&channel="])
+@pytest.mark.parametrize(
+    "query",
+    ["", "?command=connect", "?channel=x", "?command=&channel=x", "?command=open&channel=x"],
+)
 def test_a_missing_channel_or_command_is_400(web, query):
-    assert web.get(DEV + query).status == "400 Bad Request"
+    assert parts(web.get(DEV + query)) == ("400 Bad Request", EMPTY, b"")
 
 
-@pytest.mark.parametrize("command", ["", "open", "CONNECT", "constructor"])
-def test_an_unknown_command_is_400_and_says_which_there_are(web, command):
-    answer = ask(web, command, channel.create_channel("alice"), status=400)
-    assert "connect, poll, disconnect" in answer.text
+@pytest.mark.parametrize("command", ["connect", "poll", "disconnect"])
+def test_a_blank_channel_is_an_invalid_token(web, command):
+    assert parts(web.get(f"{DEV}?command={command}&channel=")) == (
+        "401 Invalid+token.",
+        EMPTY,
+        b"",
+    )
 
 
 @pytest.mark.parametrize("command", ["connect", "poll", "disconnect"])
 def test_a_malformed_token_is_401_invalid_token(web, command):
-    for wait in ({}, {"wait": "1", "again": "1", "page": "p"}):
-        assert ask(web, command, "nonsense", status=401, **wait).status == "401 Invalid+token."
+    for more in ({}, {"wait": "1", "next_poll_within": "1", "page": "p"}):
+        answer = ask(web, command, "nonsense", status=401, **more)
+        assert parts(answer) == ("401 Invalid+token.", EMPTY, b"")
 
 
 @pytest.mark.parametrize("command", ["connect", "poll", "disconnect"])
 def test_an_expired_token_is_401_token_timed_out(web, stub, command):
     token = channel.create_channel("alice", duration_minutes=1)
     stub.clock.advance(minutes=2)
-    for wait in ({}, {"wait": "1", "again": "1", "page": "p"}):
-        assert ask(web, command, token, status=401, **wait).status == "401 Token+timed+out."
+    for more in ({}, {"wait": "1", "next_poll_within": "1", "page": "p"}):
+        answer = ask(web, command, token, status=401, **more)
+        assert parts(answer) == ("401 Token+timed+out.", EMPTY, b"")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
 @pytest.mark.parametrize("path", [DEV, JSAPI])
 def test_other_methods_are_405(web, method, path):
     answer = web.open(path, method=method)
-    assert answer.status == "405 Method Not Allowed"
-    assert answer.headers["Allow"] == "GET"
+    assert parts(answer) == ("405 Method Not Allowed", {**EMPTY, "Allow": "GET"}, b"")
 
 
 def test_nothing_is_cached(web):
@@ -156,23 +170,100 @@ def test_a_client_id_of_another_script_works_unquoted_too(middleware, stub):
     assert stub.connected_client_ids == ("猫",)
 
 
-@pytest.mark.parametrize("wait", ["nan", "-1", "inf", "soon", "1e9", "٣"])
-def test_a_wait_that_is_no_number_of_seconds_is_400(web, wait):
-    answer = ask(web, "poll", channel.create_channel("alice"), status=400, wait=wait)
-    assert "at most 30" in answer.text
+@pytest.mark.parametrize("name", ["wait", "next_poll_within"])
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf", "soon", "1e9", "\u0663"])
+def test_a_time_that_is_not_a_number_of_seconds_is_400(web, name, seconds):
+    ask(web, "poll", channel.create_channel("alice"), status=400, **{name: seconds})
 
 
 def test_the_script_is_javascript_and_brings_channel_and_socket(web):
-    answer = web.get(JSAPI)
-    assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
-    assert re.search(r"appengine\.Channel = Channel", answer.text)
+    status, headers, body = parts(web.get(JSAPI))
+    assert status == "200 OK"
+    assert headers == {
+        "Content-Type": "text/javascript",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-cache",
+    }
+    assert body.isascii()  # no charset is named
+    assert re.search(rb"appengine\.Channel = ", body)
 
 
-def test_the_cookie_that_tells_browsers_apart_is_hidden_from_app_and_page(web):
-    cookie = web.get(JSAPI).headers["Set-Cookie"]
-    assert "Path=/_ah/channel/" in cookie
-    assert "HttpOnly" in cookie
-    assert "Set-Cookie" not in web.get(JSAPI).headers
+LOCAL = ["http://127.0.0.1:8081", "http://localhost:1", "https://localhost", "http://[::1]:8081"]
+
+
+@pytest.mark.parametrize("origin", LOCAL)
+def test_pages_of_this_machine_may_read_the_answers(web, origin):
+    token = channel.create_channel("alice")
+    for query in ({"command": "connect", "channel": token}, {"command": "connect", "channel": "x"}):
+        answer = web.get(DEV, query_string=query, headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://example.com", "null", "http://127.0.0.1.example", "http://["]
+)
+def test_pages_of_other_machines_may_not(web, origin):
+    answer = web.get(JSAPI, headers={"Origin": origin})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_browser_that_asks_first_is_allowed_to_get(web):
+    asks = {"Origin": LOCAL[0], "Access-Control-Request-Method": "GET"}
+    answer = web.options(DEV, headers=asks)
+    assert answer.status == "200 OK"
+    assert answer.headers["Access-Control-Allow-Methods"] == "GET"
+    assert answer.headers["Access-Control-Allow-Origin"] == LOCAL[0]
+
+
+def test_the_apps_answer_to_receive_may_be_read_by_pages_of_this_machine(stub):
+    def app(environ, start_response):
+        start_response("200 OK", [("X-App", "yes")])
+        return [environ["wsgi.input"].read()]
+
+    web = Client(ChannelMiddleware(stub, app))
+    form = {"key": "alice", "msg": "hello"}
+    answer = web.post("/_ah/channel/receive", data=form, headers={"Origin": LOCAL[0]})
+    assert (answer.data, answer.headers["X-App"]) == (b"key=alice&msg=hello", "yes")
+    assert answer.headers["Access-Control-Allow-Origin"] == LOCAL[0]
+    answer = web.post("/other", data=form, headers={"Origin": LOCAL[0]})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+class OwnStub:
+    """A stub of somebody's own, with the methods that the dev server's requests call."""
+
+    def __init__(self, message):
+        self.calls = []
+        self.message = message
+
+    def connect_channel(self, token):
+        self.calls.append(("connect", token))
+
+    def connect_and_pop_first_message(self, token):
+        self.calls.append(("poll", token))
+        return self.message
+
+    def validate_token_and_extract_client_id(self, token):
+        if token == "expired":  # noqa: S105 (it is not a password)
+            raise TokenTimedOutError
+        return f"client of {token}"
+
+    def disconnect(self, client_id):
+        self.calls.append(("disconnect", client_id))
+
+
+def test_a_stub_of_ones_own_needs_no_more_than_the_methods_that_are_called():
+    stub = OwnStub("hello")
+    middleware = ChannelMiddleware(stub)
+    web = Client(middleware)
+    for more in ({}, {"page": "p", "wait": "1", "next_poll_within": "1"}):
+        assert ask(web, "connect", "t", **more).data == b"1"
+        assert ask(web, "poll", "t", **more).data == b"hello"
+        ask(web, "disconnect", "t", **more)
+        ask(web, "disconnect", "expired", status=401, **more)
+    assert stub.calls == [("connect", "t"), ("poll", "t"), ("disconnect", "client of t")] * 2
+    middleware.stop()
 
 
 def test_every_other_path_goes_to_the_app_unread(stub):

@@ -106,7 +106,7 @@ def test_an_exception_in_the_app_is_a_500_and_is_kept(stub):
         assert get(server, "/a")[:2] == (500, "Internal Server Error")
         assert get(server, "/b")[0] == 500
         assert [str(error) for error in server.take_errors()] == ["/a", "/b"]
-        assert server.errors == []
+        assert server.take_errors() == []
 
 
 def test_an_exception_in_the_middle_of_an_answer_is_kept(stub):
@@ -144,7 +144,7 @@ def test_a_browser_that_left_is_no_fault_of_an_app_that_writes_to_it(stub, capfd
             browser.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert entered.wait(5)
         answering[0].join(5)
-        assert server.errors == []
+        assert server.take_errors() == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -278,7 +278,7 @@ def test_it_goes_on_serving_after_garbage(server, garbage, capfd):
             pass
     assert get(server, "/still")[0] == 200
     server.stop()
-    assert server.errors == []
+    assert server.take_errors() == []
     assert capfd.readouterr() == ("", "")
 
 
