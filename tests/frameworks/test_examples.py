@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
-
-EXAMPLES = Path(__file__).with_name("examples")
 
 # The run that these tests belong to has the plugin loaded already.
 QUIETLY = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
@@ -30,13 +25,9 @@ def framework(request):
 
 
 @pytest.fixture
-def example(framework, pytester, monkeypatch):
+def example(framework, copy_example):
     """The test file of a framework's example, in a directory of its own."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_channelstub.plugin")
-    for name in ("pytest.ini", f"{framework}_app.py", f"test_{framework}_app.py"):
-        shutil.copy(EXAMPLES / name, pytester.path)
-    return pytester.path / f"test_{framework}_app.py"
+    return copy_example(framework) / f"test_{framework}_app.py"
 
 
 def test_an_example_passes(example, pytester):
