@@ -22,6 +22,16 @@ if os.environ.get("CI"):
 WAYS = 2  # in which test_conformance.py replays a trace
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the number
+def pytest_cmdline_main(config):
+    """Run the whole suite on every core, unless -n or a debugger says otherwise."""
+    is_whole = config.args_source is config.ArgsSource.TESTPATHS
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
+    if is_whole and unasked and not is_worker and not config.option.usepdb:
+        config.option.numprocesses = os.cpu_count()
+
+
 def pytest_terminal_summary(terminalreporter):
     """Tell how many recorded steps of the SDK's stub were replayed, in both ways."""
     replayed = Counter(
