@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import mimetypes
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from pytest_channelstub import channel
 
-pytestmark = pytest.mark.browser
 PAGES = Path(__file__).with_name("pages")
 
 
@@ -61,7 +63,7 @@ def expect_notes(page, *notes):
     expect(page.locator("#notes li")).to_have_text(notes)
 
 
-@pytest.mark.parametrize("library", ["jquery", "angularjs"])
+@pytest.mark.parametrize("library", ["jquery", "requirejs", "angularjs"])
 def test_a_page_lives_its_whole_life(library, open_page, channel_server, channel_stub):
     page = open_page(channel_server.url_for(f"/{library}.html"))
     expect_notes(page, "open")
@@ -74,7 +76,7 @@ def test_a_page_lives_its_whole_life(library, open_page, channel_server, channel
     assert not channel_stub.is_connected("alice")
 
 
-@pytest.mark.parametrize("library", ["jquery", "angularjs"])
+@pytest.mark.parametrize("library", ["jquery", "requirejs", "angularjs"])
 def test_a_page_learns_that_its_token_has_expired(
     library, open_page, channel_server, channel_clock
 ):
@@ -82,3 +84,39 @@ def test_a_page_learns_that_its_token_has_expired(
     expect_notes(page, "open")
     channel_clock.advance(hours=2, seconds=1)
     expect_notes(page, "open", "401 Token+timed+out.", "closed")
+
+
+class PageHandler(SimpleHTTPRequestHandler):
+    """Serves the pages as they are, and keeps quiet."""
+
+    def __init__(self, *args):
+        super().__init__(*args, directory=PAGES)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def other_url():
+    """Where a server that knows nothing of channels has the pages: another port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("base_url", ["leaves", "sets", "prefixes", "prefixes_once"])
+def test_a_page_on_another_port_reaches_the_service(
+    base_url, other_url, open_page, channel_server, channel_stub
+):
+    token = channel.create_channel("alice")
+    query = urlencode({"server": channel_server.url, "token": token, "base_url": base_url})
+    page = open_page(f"{other_url}/another_port.html?{query}")
+    expect_notes(page, "open")
+    channel.send_message("alice", '{"text": "grüß 猫"}')
+    expect_notes(page, "open", "grüß 猫")
+    page.evaluate("socket.close()")
+    channel_stub.wait_for("close", "alice")
+    expect_notes(page, "open", "grüß 猫", "closed")
