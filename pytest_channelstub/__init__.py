@@ -21,20 +21,27 @@ if TYPE_CHECKING:
         assert_token_expired,
         assert_token_valid,
     )
+    from pytest_channelstub._plugin.session import MakeChannelStub
+    from pytest_channelstub._record.timeline import Event, Timeline
     from pytest_channelstub._service.channel_service_pb import ChannelServiceError
     from pytest_channelstub._service.clock import FakeClock
-    from pytest_channelstub._service.delivery import ChannelAppWarning
+    from pytest_channelstub._service.delivery import ChannelAppWarning, Request
     from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
-    from pytest_channelstub.client import ChannelClient
+    from pytest_channelstub.client import ChannelClient, ConnectClient
 
 _HOMES = {
     "ChannelAppWarning": "_service.delivery",
     "ChannelClient": "client",
     "ChannelServiceError": "_service.channel_service_pb",
     "ChannelServiceStub": "_service.stub",
+    "ConnectClient": "client",
+    "Event": "_record.timeline",
     "FakeClock": "_service.clock",
     "InvalidTokenError": "_tokens",
+    "MakeChannelStub": "_plugin.session",
+    "Request": "_service.delivery",
+    "Timeline": "_record.timeline",
     "TokenTimedOutError": "_tokens",
     **dict.fromkeys(
         (
@@ -59,8 +66,13 @@ __all__ = [
     "ChannelClient",
     "ChannelServiceError",
     "ChannelServiceStub",
+    "ConnectClient",
+    "Event",
     "FakeClock",
     "InvalidTokenError",
+    "MakeChannelStub",
+    "Request",
+    "Timeline",
     "TokenTimedOutError",
     "apiproxy_errors",
     "assert_connected",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
@@ -164,3 +164,27 @@ class ChannelClient:
         if self._closed:
             return f"the client of {self.client_id!r} is closed: open another to read on"
         return failures.nothing_to_receive(self._stub, self.client_id)
+
+
+class ConnectClient(Protocol):
+    """The type of what the fixture `channel_client` gives.
+
+    Example:
+        >>> def test_it(channel_client: ConnectClient) -> None: ...
+    """
+
+    def __call__(
+        self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
+    ) -> ChannelClient:
+        """Create a channel and connect a client to it.
+
+        Args:
+            client_id: The client id.
+            duration_minutes: How long the token lasts, in minutes; 120 by default.
+            keep_alive: Whether the connection is refreshed as time goes by.
+
+        Raises:
+            InvalidChannelClientIdError: The client id is not allowed.
+            InvalidChannelTokenDurationError: The duration is not from 1 to 1440 minutes.
+        """
+        ...

@@ -1,209 +1,189 @@
-"""pytest's side of the house: options, markers, fixtures, reports."""
+"""The plugin module: hooks, fixtures and markers."""
 
 from __future__ import annotations
 
-import functools
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_channelstub._appengine import importing as appengine
+from pytest_channelstub._appengine import importing as _appengine
 from pytest_channelstub._plugin import options as _options
-from pytest_channelstub._plugin.session import Run, forget_unloaded_modules
+from pytest_channelstub._plugin.report import Reporter as _Reporter
+from pytest_channelstub._plugin.report import check_strict as _check_strict
+from pytest_channelstub._plugin.session import Session as _Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from pytest_channelstub._service.clock import FakeClock, Moment
-    from pytest_channelstub._service.stub import ChannelServiceStub
-    from pytest_channelstub.client import ChannelClient
+    from pytest_channelstub import (
+        ChannelClient,
+        ChannelServiceStub,
+        ConnectClient,
+        FakeClock,
+        MakeChannelStub,
+    )
+    from pytest_channelstub._plugin.options import ClockName
+    from pytest_channelstub._service.clock import Moment
     from pytest_channelstub.web import ChannelServer
 
 
-_DEFINED = pytest.StashKey[bool]()
-_SERVED = pytest.StashKey[appengine.Installation]()
-
-# The runs that are under way, the innermost last: pytester runs pytest within pytest. The
-# fixtures look here, as asking pytest for its `request` costs more than building a stub.
-_runs: list[Run] = []
-
+_SESSION = pytest.StashKey[_Session]()
+_INSTALLATION = pytest.StashKey[_appengine.Installation]()
 _MARKERS = {
-    "channel_stub(*, start, clock, seed, strict)": "build this test's stub with a start of its "
-    "clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', 'system'), a seed "
-    "of its tokens, and fail a passing test that leaves messages 'dropped' or 'unread'",
+    "channel_stub(*, start, clock, seed, strict, presence)": "build this test's stub with a start "
+    "of its clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', 'system'), a "
+    "seed of its tokens; fail a passing test that leaves messages 'dropped' or 'unread' (strict); "
+    "have the app hear who connects and disconnects, or not (presence)",
     "channel_reset(what)": "reset 'queues', 'all' or 'nothing' before each test, on the stubs "
     "that outlive a test",
     "channel_error(error, call=None, rate=1.0)": "have calls fail during this test, as after "
     "SetError: with an apiproxy_errors.Error or a code of ChannelServiceError",
 }
-_INI = {
-    "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
-    "(default: 2020-01-01T00:00:00Z)",
-    "clock": "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the "
-    "whole process at it; 'system': what time.time() says",
-    "seed": "seed of the random part of tokens (default: derived from the test's node id)",
-    "strict": "fail a passing test that leaves messages 'dropped', 'unread' or both",
-    "scope": "scope of channel_stub: function (default), class, module, package, session",
-    "reset": "what is reset before each test on stubs that outlive it: queues (default), all, "
-    "nothing",
-    "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
-    "installed), always, never",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the command line and of the ini file."""
-    forget_unloaded_modules()
-    group = parser.getgroup("channelstub", "App Engine's Channel API")
-    group.addoption("--channelstub-clock", metavar="CLOCK", help=_INI["clock"])
-    group.addoption("--channelstub-strict", metavar="WHAT", help=_INI["strict"])
-    group.addoption(
-        "--channelstub-port",
-        metavar="PORT",
-        type=int,
-        default=0,
-        help="port of channel_server (default: one that is free); xdist's workers count up from it",
-    )
-    group.addoption(
-        "--channelstub-timeline",
-        metavar="PATH",
-        help="directory for the timelines of the tests that used a stub: a page each, and an index",
-    )
-    for name, told in _INI.items():
-        parser.addini(f"channelstub_{name}", told, default="")
+    _options.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Serve the SDK's lost names before the first conftest.py asks for them."""
-    _serve_the_sdk(early_config)
+    """Serve the SDK's lost names before the first conftest.py imports them."""
+    _serve_sdk(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and refuse a bad setting before anything is collected."""
-    _serve_the_sdk(config)
-    for signature, told in _MARKERS.items():
-        config.addinivalue_line("markers", f"{signature}: {told}")
-    run = Run(config)
-    _runs.append(run)
-    config.add_cleanup(functools.partial(_end, run))
-    config.pluginmanager.register(run.reporter, "channelstub-reports")
+    """Register the markers, and refuse a bad option before anything is collected."""
+    _serve_sdk(config)
+    for signature, purpose in _MARKERS.items():
+        config.addinivalue_line("markers", f"{signature}: {purpose}")
+    session = _Session(config)
+    config.stash[_SESSION] = session
+    config.add_cleanup(session.close)
+    config.pluginmanager.register(_Reporter(session), "channelstub-reporter")
 
 
-def _serve_the_sdk(config: pytest.Config) -> None:
-    """Once for a run, whenever the plugin came in; undone when it ends, also when it fails."""
+def _serve_sdk(config: pytest.Config) -> None:
+    """Once a run, whenever the plugin came in; undone when it ends, also when it fails."""
     mode = config.getini("channelstub_appengine") or "auto"
-    if _SERVED not in config.stash and mode in appengine.MODES:
-        config.stash[_SERVED] = appengine.install(mode)
-        config.add_cleanup(config.stash[_SERVED].undo)
-
-
-def _end(run: Run) -> None:
-    run.close()
-    _runs.remove(run)
+    if _INSTALLATION not in config.stash and mode in _options.APPENGINE:
+        config.stash[_INSTALLATION] = _appengine.install(mode)
+        config.add_cleanup(config.stash[_INSTALLATION].undo)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Tell what is not at its default, and where it was set."""
-    told = [*_runs[-1].options.told]
-    port = config.getoption("channelstub_port")
-    if port:
-        told.append(f"port={port} (from --channelstub-port)")
-    return f"channelstub: {', '.join(told)}" if told else None
+    """Show the options that are not at their default, and where they were set."""
+    non_defaults = config.stash[_SESSION].options.non_defaults
+    return f"channelstub: {', '.join(non_defaults)}" if non_defaults else None
 
 
-def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Give each package fixtures of its own, where that is their scope.
-
-    pytest builds a plugin's package-scoped fixtures once for the whole session: only those
-    that are defined within a package are the package's.
-    """
-    if _runs[-1].options.scope == "package":
-        for node in collector.listchain():
-            if isinstance(node, pytest.Package) and _DEFINED not in node.stash:
-                node.stash[_DEFINED] = True
-                _define_fixtures_for(node)
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each of xdist's workers a port of its own."""
+    node.config.stash[_SESSION].number_worker(node)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
     """Refuse a test whose `channel_error` marker was given a class: it would just be gone."""
-    # Of the type, as this sees every name of every module: a proxy may act on `__class__`.
+    # By type(), as this sees every name of every module: a proxy may act on `__class__`.
     if issubclass(type(obj), (Exception, pytest.MarkDecorator)):
-        _runs[-1].refuse_class(f"{collector.nodeid}::{name}", obj)
+        kind = _options.find_marked_class(obj)
+        if kind is not None:
+            problem = _options.describe_class(kind)
+            message = f"@pytest.mark.channel_error({kind.__name__}): {problem}"
+            raise pytest.Collector.CollectError(f"{collector.nodeid}::{name}: {message}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check the test's markers before anything is built for it."""
-    _runs[-1].prepare(item)
+    item.config.stash[_SESSION].prepare(item)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> None:
     """Reset what outlives the test when its own fixtures begin: wider ones are there by then."""
-    run = _runs[-1]
-    if not run.begun and fixturedef.scope == "function":
-        run.begin()
+    session = request.config.stash[_SESSION]
+    if not session.is_begun and fixturedef.scope == "function":
+        session.begin_test()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
-    """Reset what outlives a test without fixtures; fail one that leaves what it must not."""
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Reset what outlives a test without fixtures; check a test that has passed."""
     __tracebackhide__ = True
-    run = _runs[-1]
-    if not run.begun:
-        run.begin()
+    session = item.config.stash[_SESSION]
+    if session.is_begun:
+        session.read_markers()
+    else:
+        session.begin_test()
     result = yield
-    run.insist()
+    session.check_app_errors()
+    if not session.has_failed:
+        session.read_markers()
+        session.check_markers_used()
+        _check_strict(session)
     return result
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown() -> None:
-    """Undo what was set for the time of the test."""
-    _runs[-1].end()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Undo what was set for the time of the test; fail it if the app raised meanwhile."""
+    __tracebackhide__ = True
+    session = item.config.stash[_SESSION]
+    session.lift_failing_calls()
+    try:
+        result = yield
+    finally:
+        session.end_test()
+    session.check_app_errors()
+    return result
 
 
 @pytest.fixture(scope="session")
 def channel_app() -> Callable[..., Any] | None:
-    """The app's WSGI callable, which is told of clients that come and go: override it.
+    """The app's WSGI callable, which hears who connects and disconnects: override it.
 
     Example: `return my_app.wsgi_app`. None, as here, for no app.
     """
     return None
 
 
-def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (pytest passes them)
-    return _runs[-1].options.scope
+def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (pytest passes it)
+    return config.stash[_SESSION].options.scope
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
-def channel_stub(channel_app: Callable[..., Any] | None) -> Iterator[ChannelServiceStub]:
+def channel_stub(
+    channel_app: Callable[..., Any] | None, pytestconfig: pytest.Config
+) -> Iterator[ChannelServiceStub]:
     """The Channel API's stub: a ChannelServiceStub on a clock that the test moves.
 
     Example: `channel_stub.get_channel_messages(token) == ["hello"]`.
     """
-    stub = _runs[-1].build(channel_app)
+    stub = pytestconfig.stash[_SESSION].build_for_fixture(channel_app)
     yield stub
     stub.close()
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
 def channel_clock(channel_stub: ChannelServiceStub) -> FakeClock:
-    """The stub's clock: `channel_clock.advance(hours=2)` fires what falls due on the way."""
+    """The stub's clock: `channel_clock.advance(hours=2)` runs the timers due on the way."""
     return channel_stub.clock
 
 
 @pytest.fixture
-def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., ChannelClient]]:
+def channel_client(channel_stub: ChannelServiceStub) -> Iterator[ConnectClient]:
     """A function that connects a page: `channel_client("alice")` gives a ChannelClient.
 
     `channel_client(client_id, duration_minutes=None, keep_alive=False)`: the token lasts
     `duration_minutes` (120 by default); `keep_alive` refreshes the connection as time goes by.
+    Its type is `pytest_channelstub.ConnectClient`.
     """
-    from pytest_channelstub import channel  # noqa: PLC0415 (when first asked for)
+    from pytest_channelstub import channel  # noqa: PLC0415 (when first used)
     from pytest_channelstub.client import ChannelClient  # noqa: PLC0415
 
     # A failure's traceback keeps its test's clients: on a stub that outlives the test they
@@ -211,14 +191,14 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[Callable[..., C
     clients: list[ChannelClient] = []
 
     def connect(
-        client_id: str, duration_minutes: int | None = None, keep_alive: bool = False
+        client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
         __tracebackhide__ = True
         token = channel._create_channel(channel_stub, client_id, duration_minutes)
         clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
         return clients[-1]
 
-    _name(connect, "channel_client")
+    _rename(connect, "channel_client")
     yield connect
     for client in clients:
         client._end_lease()
@@ -230,53 +210,42 @@ def channel_server(
     channel_app: Callable[..., Any] | None,
     pytestconfig: pytest.Config,
 ) -> Iterator[ChannelServer]:
-    """A live server on 127.0.0.1 for real browsers: channel_app, the service, its script.
+    """A live server for real browsers: channel_app, the service, its script.
+
+    It listens on 127.0.0.1, or where `--channelstub-host` says.
 
     Example: `page.goto(channel_server.url_for("/chat", user="alice"))`.
     """
-    from pytest_channelstub._plugin import servers as _servers  # noqa: PLC0415 (when first asked for)
-
-    with _servers.of(pytestconfig).serve(channel_stub, channel_app) as server:
+    with pytestconfig.stash[_SESSION].serve(channel_stub, channel_app) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def make_channel_stub() -> Callable[..., ChannelServiceStub]:
+def make_channel_stub(pytestconfig: pytest.Config) -> MakeChannelStub:
     """A function that builds a stub, for fixtures of one's own at any scope.
 
     `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
-    ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. A stub that
-    is never closed ends with the session.
+    ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. The seed is
+    by default the line that calls it. A stub that is never closed ends with the session. Its
+    type is `pytest_channelstub.MakeChannelStub`.
     """
-    run = _runs[-1]
-    base = run.options.settings
+    session = pytestconfig.stash[_SESSION]
+    base = session.options.settings
 
     def make(
         *,
         start: Moment | None = base.start,
-        clock: str | FakeClock = base.clock,
+        clock: ClockName | FakeClock = base.clock,
         seed: int | str | None = base.seed,
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
-        _options.check_built_with(None if start is base.start else start, clock, seed)
-        return run.keeper().build(start=start, clock=clock, seed=seed, app=app)
+        _options.check_stub_arguments(None if start is base.start else start, clock, seed)
+        return session.build(start=start, clock=clock, seed=seed, app=app, presence=base.presence)
 
-    _name(make, "make_channel_stub")
+    _rename(make, "make_channel_stub")
     return make
 
 
-def _name(function: Callable[..., object], name: str) -> None:
+def _rename(function: Callable[..., object], name: str) -> None:
     """Have errors call a fixture's function by the name that the test knows."""
     function.__name__ = function.__qualname__ = name
-
-
-def _define_fixtures_for(package: pytest.Package) -> None:
-    holder = ModuleType(package.nodeid)
-    for fixture in (channel_stub, channel_clock, channel_server):
-        setattr(holder, fixture.__name__, fixture)
-    # pytest has no public way to define a fixture for a node.
-    manager: Any = package.session._fixturemanager
-    try:
-        manager.parsefactories(holder=holder, node=package)
-    except TypeError:  # before pytest 9
-        manager.parsefactories(holder, package.nodeid)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import pkgutil
 import shutil
 import warnings
 from collections import Counter
@@ -13,12 +16,20 @@ import freezegun.api  # noqa: F401
 import hypothesis
 import pytest
 
+import pytest_channelstub
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # In CI Hypothesis tries the same examples each time: a red run is never chance.
 hypothesis.settings.register_profile("ci", derandomize=True, database=None, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+# pytester takes what its runs have imported out of sys.modules again: what is there before
+# it starts stays, and so every module of the package exists once.
+for module in pkgutil.walk_packages(pytest_channelstub.__path__, "pytest_channelstub."):
+    if not module.name.endswith("__main__"):
+        with contextlib.suppress(ImportError):  # an extra that is not installed
+            importlib.import_module(module.name)
 WAYS = 2  # in which test_conformance.py replays a trace
 
 

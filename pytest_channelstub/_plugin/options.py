@@ -1,24 +1,40 @@
-"""What a test can ask for, and where it was asked: marker, command line, ini file."""
+"""What a test can ask for, and where: marker, command line, ini file."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_channelstub._service.clock import Moment
+    from pytest_channelstub._service.stub import Reset
 
-CLOCKS = ("fake", "freeze", "system")
-STRICTNESS = ("dropped", "unread")
-SCOPES = ("function", "class", "module", "package", "session")
+ClockName = Literal["fake", "freeze", "system"]
+"""The clocks that a stub is built with, by name."""
+
+CLOCKS: tuple[ClockName, ...] = get_args(ClockName)
+STRICT = ("dropped", "unread")
+SCOPES = ("function", "class", "module", "session")
 RESETS = ("queues", "all", "nothing")
 APPENGINE = ("auto", "always", "never")
+MARKERS = ("channel_stub", "channel_reset", "channel_error")
+BUILT_WITH = ("start", "clock", "seed")
+"""The keywords of `channel_stub` that count when the stub is built, and not later."""
+
+_HIGHEST_PORT = 65535
+_ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
+_NO_START = (
+    "start has no effect with clock='system', which shows what time.time() says: leave start out, "
+    "or pass clock='fake' or 'freeze'"
+)
+
+_Parser = Callable[[Any], Any]
 
 
-# pytest loads this module at its start, and a dataclass takes five times as long to define.
+# Named tuples, as pytest's start imports this module and a dataclass takes longer to define.
 
 
 class Settings(NamedTuple):
@@ -27,23 +43,26 @@ class Settings(NamedTuple):
     Attributes:
         start: The clock's start; None for the default.
         clock: `fake`, `freeze` or `system`.
-        seed: Of the tokens' random part; None to derive it from the test's name.
+        seed: Of the tokens' random part; None to derive it from the test's node id.
         strict: Which messages a passing test must not leave: `dropped`, `unread`.
+        presence: Whether the app hears who connects and disconnects.
     """
 
     start: Moment | None = None
-    clock: str = "fake"
+    clock: ClockName = "fake"
     seed: int | str | None = None
     strict: frozenset[str] = frozenset()
+    presence: bool = True
 
 
 class FailingCalls(NamedTuple):
     """What a `channel_error` marker asks for.
 
     Attributes:
-        error: The exception, or a code of `ChannelServiceError`.
+        error: The error that the calls raise.
         call: The only call that fails; None for all.
         rate: The chance, from 0 to 1.
+        origin: What asked for it, for the timeline.
     """
 
     error: Any
@@ -52,59 +71,146 @@ class FailingCalls(NamedTuple):
     origin: str = "channel_error"
 
 
-class RunSettings(NamedTuple):
+class RunOptions(NamedTuple):
     """What holds for the whole run.
 
     Attributes:
         settings: What a test gets that asks for nothing itself.
         scope: Of `channel_stub`.
         reset: What is reset before each test.
-        appengine: Whether the SDK's names are served.
-        told: What is not at its default, and where it was set, for pytest's header.
+        host: Where `channel_server` listens.
+        port: The port of `channel_server`; 0 for one that is free.
+        non_defaults: The options that are not at their default, for pytest's header.
     """
 
     settings: Settings
     scope: str
-    reset: str
-    appengine: str
-    told: tuple[str, ...] = ()
+    reset: Reset
+    host: str
+    port: int
+    non_defaults: tuple[str, ...]
 
 
-_NO_START = (
-    "start has no effect with clock='system', which shows what time.time() says: leave start out, "
-    "or pass clock='fake' or 'freeze'"
-)
-_ERROR = "channel_error"
-_ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
+class ItemOptions(NamedTuple):
+    """What the markers of a test ask for.
 
-_Parser = Callable[[Any], Any]
+    Attributes:
+        settings: As above.
+        reset: What is reset before the test.
+        failing: The calls that fail during the test.
+    """
 
-
-def parse_start(value: Any) -> Moment:
-    """A start: whatever `FakeClock` takes."""
-    from pytest_channelstub._service.clock import to_microseconds  # noqa: PLC0415 (pytest's start is quick)
-
-    to_microseconds(value)
-    return value  # type: ignore[no-any-return]  # what is no Moment was refused above
+    settings: Settings
+    reset: Reset
+    failing: tuple[FailingCalls, ...] = ()
 
 
-def parse_seed(value: Any) -> int | str:
-    """A seed: a whole number or a string."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise _refused(value, "a whole number or a string")
-    return value
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options of the command line and of the ini file."""
+    group = parser.getgroup("channelstub", "App Engine's Channel API")
+    group.addoption("--channelstub-clock", choices=CLOCKS, help=_HELP["clock"])
+    group.addoption(
+        "--channelstub-strict", metavar="{dropped | unread | dropped,unread}", help=_HELP["strict"]
+    )
+    group.addoption(
+        "--channelstub-host",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="address of channel_server (default: 127.0.0.1, which only this machine reaches)",
+    )
+    group.addoption(
+        "--channelstub-port",
+        metavar="PORT",
+        type=int,
+        default=0,
+        help="port of channel_server (default: one that is free); xdist's workers count up from it",
+    )
+    group.addoption(
+        "--channelstub-timeline",
+        metavar="PATH",
+        help="directory for the timelines of the tests that used a stub: a page each, and an index",
+    )
+    for name, option in _OPTIONS.items():
+        parser.addini(f"channelstub_{name}", _HELP[name], option.ini_type, option.ini_default)
 
 
-def parse_strict(value: Any) -> frozenset[str]:
-    """A strictness: `dropped`, `unread`, both, or nothing."""
-    names = value.replace(",", " ").split() if isinstance(value, str) else value
-    wanted = frozenset(names) if isinstance(names, Iterable) else None
-    if wanted is None or not wanted <= {*STRICTNESS}:
-        raise _refused(value, "'dropped', 'unread' or both; '' for neither")
-    return wanted
+def read_run_options(config: pytest.Config) -> RunOptions:
+    """What the command line and the ini file ask for.
+
+    Raises:
+        pytest.UsageError: A value is not allowed.
+    """
+    values: dict[str, Any] = {}
+    non_defaults: list[str] = []
+    for name, option in _OPTIONS.items():
+        value, source = _given(config, name)
+        try:
+            if value == option.ini_default:
+                continue
+            values[name] = option.parse(value)
+        except (TypeError, ValueError) as error:
+            message = f"{source}: {error}"
+            raise pytest.UsageError(message) from None
+        shown = ",".join(value) if isinstance(value, list) else value
+        non_defaults.append(f"{name}={shown} (from {source})")
+    host, port = config.getoption("channelstub_host"), config.getoption("channelstub_port")
+    if host != "127.0.0.1":
+        non_defaults.append(f"host={host} (from --channelstub-host)")
+    if port:
+        check_port(port)
+        non_defaults.append(f"port={port} (from --channelstub-port)")
+    values.pop("appengine", None)
+    scope, reset = values.pop("scope", "function"), values.pop("reset", "queues")
+    return RunOptions(Settings(**values), scope, reset, host, port, tuple(non_defaults))
 
 
-def check_built_with(start: Any, clock: Any, seed: Any) -> None:
+def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
+    """What the markers of a test ask for, the nearest first.
+
+    Raises:
+        pytest.fail.Exception: A keyword or a value of a marker is not allowed.
+    """
+    reset = options.reset
+    marker = item.get_closest_marker("channel_reset")
+    if marker is not None:
+        what = _bind(marker, _reset_marker, item.nodeid)["what"]
+        reset = _parse(_OPTIONS["reset"].parse, what, "channel_reset(", item.nodeid)
+    failing = tuple(
+        _parse(
+            _parse_failing_calls,
+            FailingCalls(**_bind(marker, _error_marker, item.nodeid)),
+            "channel_error(",
+            item.nodeid,
+        )
+        for marker in item.iter_markers("channel_error")
+    )
+    return ItemOptions(read_settings(item, options.settings), reset, failing)
+
+
+def read_settings(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
+    """What the `channel_stub` markers of a node ask for, keyword by keyword the nearest first.
+
+    Raises:
+        pytest.fail.Exception: A keyword or a value is not allowed, or a start is asked of
+            the system's time.
+    """
+    chosen: dict[str, Any] = {}
+    for marker in node.iter_markers("channel_stub"):
+        for name, value in _bind(marker, _stub_marker, node.nodeid).items():
+            if name not in chosen:
+                parse = _OPTIONS[name].parse
+                chosen[name] = _parse(parse, value, f"channel_stub({name}=", node.nodeid)
+    settings = base._replace(**chosen)
+    # In the order chosen: a marker that is nearer than the start's, and asks for the clock,
+    # may drop that start, as it may drop the ini file's.
+    names = [*chosen, "clock"]
+    if settings.clock == "system" and "start" in names[: names.index("clock")]:
+        message = f"{node.nodeid}: @pytest.mark.channel_stub(start=...): {_NO_START}"
+        pytest.fail(message, pytrace=False)
+    return settings
+
+
+def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:
     """Refuse what `make_channel_stub` cannot build a stub with.
 
     Args:
@@ -113,12 +219,12 @@ def check_built_with(start: Any, clock: Any, seed: Any) -> None:
         seed: Likewise.
 
     Raises:
-        ValueError: A value is none of the allowed ones, or one would be passed over.
+        ValueError: A value is not allowed, or would have no effect.
     """
-    from pytest_channelstub._service.clock import FakeClock  # noqa: PLC0415 (pytest's start is quick)
+    from pytest_channelstub._service.clock import FakeClock  # noqa: PLC0415 (only with a stub)
 
     if not isinstance(clock, FakeClock) and clock not in CLOCKS:
-        raise _refused(clock, f"{', '.join(map(repr, CLOCKS))} or a FakeClock")
+        raise _refusal(clock, f"{', '.join(map(repr, CLOCKS))} or a FakeClock")
     if start is not None and isinstance(clock, FakeClock):
         raise ValueError(
             "start has no effect with a FakeClock, which has its own: pass it there, as in "
@@ -127,165 +233,63 @@ def check_built_with(start: Any, clock: Any, seed: Any) -> None:
     if start is not None and clock == "system":
         raise ValueError(_NO_START)
     if seed is not None:
-        parse_seed(seed)
+        _parse_seed(seed)
 
 
-def one_of(choices: tuple[str, ...]) -> _Parser:
-    """A parser that takes one of `choices`."""
-
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise _refused(value, f"one of {', '.join(map(repr, choices))}")
-        return value
-
-    return parse
-
-
-_PARSERS: dict[str, _Parser] = {
-    "start": parse_start,
-    "clock": one_of(CLOCKS),
-    "seed": parse_seed,
-    "strict": parse_strict,
-}
-_RUN_PARSERS: dict[str, _Parser] = {
-    "scope": one_of(SCOPES),
-    "reset": one_of(RESETS),
-    "appengine": one_of(APPENGINE),
-}
-_RUN_DEFAULTS = {"scope": "function", "reset": "queues", "appengine": "auto"}
-
-
-def of_run(config: pytest.Config) -> RunSettings:
-    """What the command line and the ini file ask for.
+def check_port(port: int) -> None:
+    """Refuse a number that is not a port.
 
     Raises:
-        pytest.UsageError: A value is none of the allowed ones.
+        pytest.UsageError: It is not.
     """
-    told: list[str] = []
-    chosen: dict[str, Any] = {}
-    for name, parse in {**_PARSERS, **_RUN_PARSERS}.items():
-        value, source = _given(config, name)
-        if source is not None:
-            try:
-                chosen[name] = parse(value)
-            except (TypeError, ValueError) as error:
-                message = f"{source}: {error}"
-                raise pytest.UsageError(message) from None
-            told.append(f"{name}={value} (from {source})")
-    run = {name: chosen.pop(name, default) for name, default in _RUN_DEFAULTS.items()}
-    return RunSettings(Settings(**chosen), told=tuple(told), **run)
+    if not 0 <= port <= _HIGHEST_PORT:
+        message = f"--channelstub-port: {port} is not a port: pass one from 1 to {_HIGHEST_PORT}"
+        raise pytest.UsageError(message)
 
 
-def of_node(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
-    """What the `channel_stub` markers of a node ask for, the nearest first.
-
-    Raises:
-        pytest.fail.Exception: A keyword or a value is none of the allowed ones, or a start
-            is asked of the system's time.
-    """
-    chosen: dict[str, Any] = {}
-    for marker in node.iter_markers("channel_stub"):
-        for name, value in _checked(marker, _stub_marker, node.nodeid).items():
-            if name not in chosen:
-                chosen[name] = _parsed(_PARSERS[name], value, f"channel_stub({name}=", node.nodeid)
-    if not chosen:
-        return base
-    settings = base._replace(**chosen)
-    # In the order chosen: a marker that is nearer than the start's, and asks for the clock,
-    # may drop that start, as it may drop the ini file's.
-    names = [*chosen, "clock"]
-    if settings.clock == "system" and "start" in names[: names.index("clock")]:
-        told = f"{node.nodeid}: @pytest.mark.channel_stub(start=...): {_NO_START}"
-        pytest.fail(told, pytrace=False)
-    return settings
-
-
-def reset_of(item: pytest.Item, default: str) -> str:
-    """What is to be reset before a test."""
-    marker = item.get_closest_marker("channel_reset")
-    if marker is None:
-        return default
-    what = _checked(marker, _reset_marker, item.nodeid)["what"]
-    return str(_parsed(_RUN_PARSERS["reset"], what, "channel_reset(", item.nodeid))
-
-
-def errors_of(item: pytest.Item) -> tuple[FailingCalls, ...]:
-    """What the `channel_error` markers of a test ask for, the nearest first."""
-    return tuple(
-        _parsed(
-            _parse_failing,
-            FailingCalls(**_checked(marker, _error_marker, item.nodeid)),
-            "channel_error(",
-            item.nodeid,
-        )
-        for marker in item.iter_markers("channel_error")
-    )
-
-
-def class_marked(standing: Any) -> type[Exception] | None:
+def find_marked_class(value: Any) -> type[Exception] | None:
     """The class that a `channel_error` marker took for the test, if that is how this came.
 
-    A marker whose only argument is a class marks that class and returns it: called with
-    the test, as a decorator is, it makes an exception in the test's place. A marker
-    above that one takes the exception for an argument of its own.
+    `@channel_error(OverQuotaError)` marks that class, and the class is then called with the
+    test: an exception stands where the test was. Other markers may be around it.
 
     Args:
-        standing: What has a test's name.
+        value: What has a test's name.
     """
-    while isinstance(standing, pytest.MarkDecorator):
-        standing = standing.args[-1] if standing.args else None
-    kind = type(standing)
-    # The mark stays on the class: of its instances, those that hold a test are meant.
-    if not issubclass(kind, Exception) or _ERROR not in _names_of_marks(kind):
+    while isinstance(value, pytest.MarkDecorator):
+        value = value.args[-1] if value.args else None
+    marks = vars(type(value)).get("pytestmark") if isinstance(value, Exception) else None
+    if not isinstance(marks, list) or all(mark.name != "channel_error" for mark in marks):
         return None
-    first = standing.args[0] if standing.args else None
-    return kind if callable(first) or class_marked(first) is not None else None
+    holds_test = any(callable(each) or isinstance(each, Exception) for each in value.args)
+    return type(value) if holds_test else None
 
 
-def class_refused(kind: type[Exception]) -> ValueError:
-    """What to tell of a class where an instance is wanted."""
-    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (pytest's start is quick)
+def describe_class(kind: type) -> str:
+    """That a class was passed where an instance is wanted."""
+    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (only an error needs it)
 
     if not issubclass(kind, apiproxy_errors.Error):
-        return _refused(kind, _ERRORS)
+        return str(_refusal(kind, _ERRORS))
     code = "code" if issubclass(kind, apiproxy_errors.ApplicationError) else ""
-    name = kind.__name__
-    return ValueError(f"{name} is a class: pass an instance, {name}({code})")
+    return f"{kind.__name__} is a class: pass an instance, {kind.__name__}({code})"
 
 
-def unmark(kind: Any) -> None:
-    """Take the `channel_error` marks off a class that was never meant to have them."""
-    kind.pytestmark = [mark for mark in kind.pytestmark if mark.name != _ERROR]
-
-
-def _names_of_marks(kind: type) -> list[str]:
-    marks = vars(kind).get("pytestmark")
-    return [mark.name for mark in marks] if isinstance(marks, list) else []
-
-
-def built_too_early(item: pytest.Item, scope: type[pytest.Collector] | type) -> str | None:
-    """The first of `start`, `clock`, `seed` that a test asks of a stub older than itself."""
-    for node in reversed(item.listchain()):
-        if isinstance(node, scope):
-            return None
-        for marker in node.own_markers:
-            if marker.name == "channel_stub":
-                for name in ("start", "clock", "seed"):
-                    if name in marker.kwargs:
-                        return name
-    return None
-
-
-def _given(config: pytest.Config, name: str) -> tuple[Any, str | None]:
-    option = config.getoption(f"channelstub_{name}", None)
-    if option is not None:
-        return option, f"--channelstub-{name}"
-    value = config.getini(f"channelstub_{name}")
-    return (value, f"ini channelstub_{name}") if value else (None, None)
+def _given(config: pytest.Config, name: str) -> tuple[Any, str]:
+    """An option's value, and where it was set."""
+    value = config.getoption(f"channelstub_{name}", None)
+    if value is not None:
+        return value, f"--channelstub-{name}"
+    source = f"ini channelstub_{name}"
+    try:
+        return config.getini(f"channelstub_{name}"), source
+    except (TypeError, ValueError) as error:  # not of its type
+        message = f"{source}: {error}"
+        raise pytest.UsageError(message) from None
 
 
 # The markers' signatures. They are never called: what a marker was given is bound to them.
-def _stub_marker(*, start: Any, clock: Any, seed: Any, strict: Any) -> None: ...
+def _stub_marker(*, start: Any, clock: Any, seed: Any, strict: Any, presence: Any) -> None: ...
 
 
 def _reset_marker(what: Any) -> None: ...
@@ -294,44 +298,119 @@ def _reset_marker(what: Any) -> None: ...
 def _error_marker(error: Any, call: Any = None, rate: Any = 1.0) -> None: ...
 
 
-def _checked(marker: pytest.Mark, taker: Callable[..., None], nodeid: str) -> dict[str, Any]:
+def _bind(marker: pytest.Mark, taker: Callable[..., None], nodeid: str) -> dict[str, Any]:
     signature = inspect.signature(taker)
     bind = signature.bind_partial if taker is _stub_marker else signature.bind
     try:
         return dict(bind(*marker.args, **marker.kwargs).arguments)
     except TypeError as error:
-        told = str(error)
+        problem = str(error)
     takes = ", ".join(signature.parameters)
-    pytest.fail(f"{nodeid}: @pytest.mark.{marker.name}: {told}; it takes {takes}", pytrace=False)
+    message = f"{nodeid}: @pytest.mark.{marker.name}: {problem}; it takes {takes}"
+    pytest.fail(message, pytrace=False)
 
 
-def _parsed(parse: _Parser, value: Any, where: str, nodeid: str) -> Any:
+def _parse(parse: _Parser, value: Any, where: str, nodeid: str) -> Any:
     try:
         return parse(value)
     except (TypeError, ValueError) as error:
-        told = str(error)
-    pytest.fail(f"{nodeid}: @pytest.mark.{where}...): {told}", pytrace=False)
+        problem = str(error)
+    pytest.fail(f"{nodeid}: @pytest.mark.{where}...): {problem}", pytrace=False)
 
 
-def _parse_failing(failing: FailingCalls) -> FailingCalls:
+def _parse_start(value: Any) -> Moment:
+    from pytest_channelstub._service.clock import to_microseconds  # noqa: PLC0415 (pytest's start is quick)
+
+    to_microseconds(value)
+    return value  # type: ignore[no-any-return]  # what is no Moment was refused above
+
+
+def _parse_seed(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise _refusal(value, "a whole number or a string")
+    return value
+
+
+def _parse_strict(value: Any) -> frozenset[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Iterable):
+        raise _refusal(value, _STRICT_VALUES)
+    # A list of an ini file may hold "dropped,unread", too.
+    wanted = frozenset(word for name in names for word in str(name).replace(",", " ").split())
+    if not wanted <= {*STRICT}:
+        raise _refusal(value, _STRICT_VALUES)
+    return wanted
+
+
+def _parse_presence(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refusal(value, "True or False")
+    return value
+
+
+def _parse_failing_calls(failing: FailingCalls) -> FailingCalls:
     from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (pytest's start is quick)
     from pytest_channelstub._service.channel_service_pb import ChannelServiceError  # noqa: PLC0415
 
     error = failing.error
     if isinstance(error, type):
-        raise class_refused(error)
+        raise ValueError(describe_class(error))  # noqa: TRY004 (as for any other bad value)
     if isinstance(error, int) and ChannelServiceError.ErrorCode_Name(error):
         error = apiproxy_errors.ApplicationError(error)
     if not isinstance(error, apiproxy_errors.Error):
-        raise _refused(failing.error, _ERRORS)
+        raise _refusal(failing.error, _ERRORS)
     if failing.call not in (None, "CreateChannel", "SendChannelMessage"):
-        raise _refused(failing.call, "call='CreateChannel', 'SendChannelMessage' or None")
-    if isinstance(failing.rate, bool) or not isinstance(failing.rate, (int, float)):
-        raise _refused(failing.rate, "rate= a number from 0 to 1")
-    if not 0 <= failing.rate <= 1:
-        raise _refused(failing.rate, "rate= a number from 0 to 1")
+        raise _refusal(failing.call, "call='CreateChannel', 'SendChannelMessage' or None")
+    rate = failing.rate
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
+        raise _refusal(rate, "rate= a number from 0 to 1")
     return failing._replace(error=error)
 
 
-def _refused(value: Any, allowed: str) -> ValueError:
+def _one_of(choices: tuple[str, ...]) -> _Parser:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _refusal(value, f"one of {', '.join(map(repr, choices))}")
+        return value
+
+    return parse
+
+
+def _refusal(value: Any, allowed: str) -> ValueError:
     return ValueError(f"{value!r} is not allowed here: pass {allowed}")
+
+
+class _Option(NamedTuple):
+    """An option: how a value is read, and what its ini value is."""
+
+    parse: _Parser
+    ini_type: Any = None
+    ini_default: Any = ""
+
+
+_STRICT_VALUES = "'dropped', 'unread' or both, as 'dropped,unread'; '' for neither"
+_OPTIONS = {
+    "start": _Option(_parse_start),
+    "clock": _Option(_one_of(CLOCKS)),
+    "seed": _Option(_parse_seed),
+    "strict": _Option(_parse_strict, "args", []),
+    "presence": _Option(_parse_presence, "bool", True),
+    "scope": _Option(_one_of(SCOPES)),
+    "reset": _Option(_one_of(RESETS)),
+    "appengine": _Option(_one_of(APPENGINE)),
+}
+_HELP = {
+    "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
+    "(default: 2020-01-01T00:00:00Z)",
+    "clock": "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the "
+    "whole process at it; 'system': what time.time() says",
+    "seed": "seed of the random part of tokens (default: derived from the test's node id)",
+    "strict": "fail a passing test that leaves messages 'dropped' or 'unread'; both as "
+    "dropped,unread (default: neither)",
+    "presence": "whether the app hears who connects and disconnects (default: true)",
+    "scope": "scope of channel_stub: function (default), class, module, session",
+    "reset": "what is reset before each test on stubs that outlive it: queues (default), all, "
+    "nothing",
+    "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
+    "installed), always, never",
+}

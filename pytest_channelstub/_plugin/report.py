@@ -1,22 +1,21 @@
-"""What pytest shows of a timeline: a section of a failed test's report, and pages."""
+"""What pytest shows of a test's timelines: a section of a failed test's report, and pages."""
 
 from __future__ import annotations
 
-import weakref
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_channelstub._plugin.session import MOST_STUBS
 from pytest_channelstub._record import verbosity
-from pytest_channelstub._service import apiproxy
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pytest_channelstub._html.page import PageSummary
-    from pytest_channelstub._record.timeline import Timeline
-    from pytest_channelstub._service.stub import ChannelServiceStub
+    from pytest_channelstub._plugin.session import Session, WatchedStub
 
 SECTION = "channel timeline"
 """The section's name."""
@@ -24,133 +23,136 @@ SECTION = "channel timeline"
 MOST_EVENTS = 50
 """How many events of a timeline the section shows."""
 
-MOST_STUBS = 8
-"""How many stubs of one test are told of: Hypothesis may have a test build thousands."""
-
 _FULL_FROM = 2  # -vv
+_STRICT_ADVICE = (
+    "Read each message, or assert on it (assert_sent, assert_dropped). To allow any: "
+    '@pytest.mark.channel_stub(strict="")'
+)
 
 
 class Reporter:
-    """A pytest plugin that watches which stubs a test uses, and reports on them.
+    """A pytest plugin that reports what the stubs of a test have recorded.
 
     Args:
-        config: Of the run; `--channelstub-timeline` says where pages go.
+        session: Knows the stubs; `--channelstub-timeline` of its run says where pages go.
 
     Raises:
-        pytest.UsageError: That is no place for pages.
+        pytest.UsageError: Pages cannot be written there.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._directory = _directory(config)
-        self._full_before = verbosity.show_in_full(config.getoption("verbose", 0) >= _FULL_FROM)
-        self._stubs: list[weakref.ref[ChannelServiceStub]] = []
-        self._used: list[tuple[Timeline, int]] = []
-        self._left_out = 0
-        self._older: list[tuple[Timeline, int]] = []
-        self._outcomes: dict[str, str] = {}
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._config = session.config
+        self._directory = _directory(session.config)
+        full = session.config.getoption("verbose", 0) >= _FULL_FROM
+        self._full_before = verbosity.show_in_full(full)
         self._failure = ""
-        self._told: dict[str, PageSummary] = {}
-        apiproxy.registry.observers.append(self._born)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the current test, or a subtest of it, has been reported as failed."""
-        return "failed" in self._outcomes.values()
-
-    def settle(self) -> None:
-        """Note where the older stubs' timelines stand, now that they have been reset."""
-        self._older = [(timeline, len(timeline)) for timeline, _ in self._older]
+        self._pages: dict[str, PageSummary] = {}
+        self._notes: list[str] = []
 
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was, for a pytest that runs another one."""
         verbosity.show_in_full(self._full_before)
-        apiproxy.registry.observers.remove(self._born)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Forget the last test's stubs, and watch for new ones."""
-        self._used, self._outcomes, self._failure = [], {}, ""
-        self._left_out = 0
-        self._stubs = [reference for reference in self._stubs if reference() is not None]
-        stubs = [stub for stub in (reference() for reference in self._stubs) if stub is not None]
-        self._older = [(stub.timeline, len(stub.timeline)) for stub in stubs]
+        """Forget the last test's failure."""
+        self._failure = ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add the section to a failed test, and write the page at its end."""
+        """Add the sections to a failed test, and write the page at its end."""
         report = yield
+        session = self._session
+        had_failed = session.has_failed
         # Subtests report on the way, and the test after them says "passed" all the same.
-        if self._outcomes.get(report.when or "") != "failed":
-            self._outcomes[report.when or ""] = report.outcome
-        if not report.failed and self._directory is None:
-            return report
-        timelines = self._timelines(item)
-        if report.failed and timelines:
+        if session.outcomes.get(call.when) != "failed":
+            session.outcomes[call.when] = report.outcome
+        if not report.passed or had_failed:
+            _add_app_errors(report, session)
+        if report.failed:
             self._failure = self._failure or _crash(report)
-            _add_section(report, timelines, self._left_out)
-        if report.when == "teardown" and self._directory is not None and timelines:
-            self._write_page(report, timelines)
+            _add_timelines(report, session)
+        if call.when == "teardown" and self._directory is not None:
+            self._write_page(item, report, self._directory)
+        if session.notes:
+            report.channelstub_notes = session.notes.copy()  # type: ignore[attr-defined]  # pytest carries it along
+            session.notes.clear()
         return report
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the index needs; colour the section, when others have read it."""
-        told = getattr(report, "channelstub_page", None)
-        if told is not None:
-            self._told[report.nodeid] = told
+        """Keep what the run's end needs; colour the section, when others have read it."""
+        page = getattr(report, "channelstub_page", None)
+        if page is not None:
+            self._pages[report.nodeid] = page
+        self._notes += getattr(report, "channelstub_notes", ())
         if report.failed:
             terminal = self._config.pluginmanager.get_plugin("terminalreporter")
             if terminal is not None and terminal.hasmarkup:
                 _colour_section(report)
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say where the pages are."""
-        if self._told and self._directory is not None:
-            from pytest_channelstub._record import formatting  # noqa: PLC0415 (few runs want pages)
-
-            where = self._directory / "index.html"
-            timelines = formatting.plural(len(self._told), "timeline")
-            terminalreporter.write_line(f"channelstub: {timelines} in {where}")
-
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """Write the index, once, where the workers' reports come together."""
-        if self._told and self._directory is not None and not hasattr(self._config, "workerinput"):
-            from pytest_channelstub._html import page as timeline_page  # noqa: PLC0415 (few runs want pages)
+        if self._pages and self._directory and not hasattr(self._config, "workerinput"):
+            from pytest_channelstub._html import page as html  # noqa: PLC0415 (few runs want pages)
 
-            timeline_page.write_index(self._directory, list(self._told.values()))
+            try:
+                html.write_index(self._directory, list(self._pages.values()))
+            except OSError as error:
+                self._notes.append(f"the index of the timelines cannot be written: {error}")
 
-    def _born(self, stub: Any) -> None:
-        # The timeline alone is kept: a stub that nobody holds has to go as it would untested.
-        self._stubs.append(weakref.ref(stub))
-        self._used.append((stub.timeline, 0))
-        if len(self._used) > MOST_STUBS:
-            del self._used[1]  # the first is most often that of the fixture
-            self._left_out += 1
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say where the pages are, and what could not be done."""
+        if self._pages and self._directory is not None:
+            from pytest_channelstub._record.formatting import plural  # noqa: PLC0415 (few runs want pages)
 
-    def _timelines(self, item: pytest.Item) -> list[tuple[Timeline, int]]:
-        """The timelines that the test had a part in, and the index of its first event."""
-        asked = {id(getattr(value, "timeline", None)) for value in _fixtures(item)}
-        older = [
-            (timeline, first)
-            for timeline, first in self._older
-            if len(timeline) != first or id(timeline) in asked
-        ]
-        return older + self._used
+            where = self._directory / "index.html"
+            pages = plural(len(self._pages), "timeline")
+            terminalreporter.write_line(f"channelstub: {pages} in {where}")
+        for note in dict.fromkeys(self._notes):
+            terminalreporter.write_line(f"channelstub: {note}")
 
-    def _write_page(self, report: pytest.TestReport, timelines: list[tuple[Timeline, int]]) -> None:
-        from pytest_channelstub._html import page as timeline_page  # noqa: PLC0415 (few runs want pages)
+    def _write_page(self, item: pytest.Item, report: pytest.TestReport, directory: Path) -> None:
+        used = self._session.used_stubs()[-MOST_STUBS:]
+        if not used:
+            return
+        from pytest_channelstub._html import page as html  # noqa: PLC0415 (few runs want pages)
 
-        assert self._directory is not None  # noqa: S101 (its only caller has looked)
-        outcomes = self._outcomes.values()
+        outcomes = self._session.outcomes.values()
         outcome = next((one for one in ("failed", "skipped") if one in outcomes), "passed")
-        told = timeline_page.write_page(
-            self._directory, report.nodeid, outcome, timelines, self._failure
-        )
-        report.channelstub_page = told  # type: ignore[attr-defined]  # pytest carries it along
+        timelines = [(each.timeline, each.first) for each in used]
+        try:
+            page = html.write_page(directory, item.nodeid, outcome, timelines, self._failure)
+        except OSError as error:
+            self._session.notes.append(f"no page for {item.nodeid}: {error}")
+        else:
+            report.channelstub_page = page  # type: ignore[attr-defined]  # pytest carries it along
+
+
+def check_strict(session: Session) -> None:
+    """Fail a test that has passed and left messages that `strict` does not allow.
+
+    Raises:
+        pytest.fail.Exception: It has.
+    """
+    strict = session.wishes.settings.strict
+    if not strict:
+        return
+    from pytest_channelstub._record.diagnosis import describe_left_messages  # noqa: PLC0415 (only with strict)
+
+    left = [
+        line
+        for each in session.used_stubs()
+        for line in describe_left_messages(each.timeline, strict)
+    ]
+    if left:
+        heading = f"the test passed and left messages behind (strict: {', '.join(sorted(strict))}):"
+        text = "\n  ".join([heading, *left])
+        pytest.fail(f"{text}\n{_STRICT_ADVICE}", pytrace=False)
 
 
 def _directory(config: pytest.Config) -> Path | None:
@@ -159,32 +161,31 @@ def _directory(config: pytest.Config) -> Path | None:
         return None
     if not wanted:
         raise pytest.UsageError("--channelstub-timeline is empty: name a directory, new or old")
-    directory = config.invocation_params.dir / wanted
-    _see_that_pages_can_be_written(directory)
+    try:
+        directory = config.invocation_params.dir / Path(wanted).expanduser()
+    except RuntimeError as error:  # ~ of a user who does not exist
+        message = f"--channelstub-timeline: {wanted}: {error}"
+        raise pytest.UsageError(message) from None
+    _check_writable(directory)
     # xdist hands the options on to its workers, whose own directory may be another.
     config.option.channelstub_timeline = str(directory)
-    return Path(directory)
+    return directory
 
 
-def _see_that_pages_can_be_written(directory: Path) -> None:
-    # Found out now: later an error would end the run in its middle.
+def _check_writable(directory: Path) -> None:
     import tempfile  # noqa: PLC0415 (few runs want pages)
 
     try:
         if directory.exists() and not directory.is_dir():
-            told = "is a file: name a directory, new or old"
+            problem = "is a file: name a directory, new or old"
         else:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
                 return
     except OSError as error:
-        told = f"cannot be written to: {error.strerror}: name another directory"
-    raise pytest.UsageError(f"--channelstub-timeline: {directory} {told}")
-
-
-def _fixtures(item: pytest.Item) -> list[Any]:
-    values = getattr(item, "funcargs", {}).values()
-    return [value for value in values if type(value).__name__ == "ChannelServiceStub"]
+        problem = f"cannot be written to: {error.strerror}: name another directory"
+    message = f"--channelstub-timeline: {directory} {problem}"
+    raise pytest.UsageError(message)
 
 
 def _crash(report: pytest.TestReport) -> str:
@@ -192,30 +193,47 @@ def _crash(report: pytest.TestReport) -> str:
     return str(report.longrepr if crash is None else crash.message)
 
 
-def _add_section(
-    report: pytest.TestReport, timelines: list[tuple[Timeline, int]], left_out: int
-) -> None:
-    sections = [_section(timeline, first) for timeline, first in timelines]
+def _add_app_errors(report: pytest.TestReport, session: Session) -> None:
+    for error in session.take_app_errors():
+        text = "".join(traceback.format_exception(error))
+        # A failed test shows the sections of its teardown that have the word in their name.
+        where = " in teardown" if report.when == "teardown" else ""
+        _add_section(report, f"error of the app under channel_server{where}", text)
+
+
+def _add_timelines(report: pytest.TestReport, session: Session) -> None:
+    used = session.used_stubs()
+    if not used:
+        return
+    shown = used if len(used) <= MOST_STUBS else [used[0], *used[1 - MOST_STUBS :]]
+    left_out = session.left_out + len(used) - len(shown)
+    sections = [_format(each, len(shown) > 1) for each in shown]
     if left_out:
         sections.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
-    text = "\n\n".join(sections)
+    _add_section(report, SECTION, "\n\n".join(sections))
+
+
+def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
     # In the failure itself, where junit's XML has it too: of a report's own sections it
     # takes only what was captured.
     failure: Any = report.longrepr
     if hasattr(failure, "addsection"):
-        failure.addsection(SECTION, text)
+        failure.addsection(title, text)
     else:
-        report.sections.append((SECTION, text))
+        report.sections.append((title, text))
 
 
-def _section(timeline: Timeline, first: int) -> str:
+def _format(watched: WatchedStub, has_heading: bool) -> str:
     from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
 
-    events = timeline[:]
-    shown = formatting.format_timeline(events, timeline.start, last=MOST_EVENTS).split("\n")
-    place = len(shown) - (len(events) - first)
-    if 0 < first <= len(events) and place > 0:
+    events = watched.timeline[:]
+    start = watched.timeline.start
+    shown = formatting.format_timeline(events, start, last=MOST_EVENTS).split("\n")
+    place = len(shown) - (len(events) - watched.first)
+    if 0 < watched.first <= len(events) and place > 0:
         shown.insert(place, "(this test begins here)")
+    if has_heading:
+        shown.insert(0, f"the stub of {watched.describe_origin()}:")
     return "\n".join(shown)
 
 

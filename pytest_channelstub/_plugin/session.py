@@ -1,72 +1,157 @@
-"""What the plugin knows of a pytest run, and of the test that is under way."""
+"""The stubs and servers of a pytest run: built, reset between tests, closed."""
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import contextlib
+import functools
+import traceback
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from pytest_channelstub._plugin import options as _options
-from pytest_channelstub._plugin import report as reports
+from pytest_channelstub._service import apiproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from pytest_channelstub._plugin.keeper import Keeper
+    from pytest_channelstub._plugin.options import ClockName, ItemOptions
+    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.stub import ChannelServiceStub
+    from pytest_channelstub.web.server import ChannelServer
 
-NODES: dict[str, type[pytest.Collector]] = {
+MOST_STUBS = 8
+"""How many stubs of one test are kept and reported: Hypothesis may have it build thousands."""
+
+_NODES: dict[str, type[pytest.Collector]] = {
     "class": pytest.Class,
     "module": pytest.Module,
-    "package": pytest.Package,
     "session": pytest.Session,
 }
 
 
-class Run:
-    """One run of pytest.
+class MakeChannelStub(Protocol):
+    """The type of what the fixture `make_channel_stub` gives.
+
+    Example:
+        >>> def stub(make_channel_stub: MakeChannelStub) -> Iterator[ChannelServiceStub]: ...
+    """
+
+    def __call__(
+        self,
+        *,
+        start: Moment | None = ...,
+        clock: ClockName | FakeClock = ...,
+        seed: int | str | None = ...,
+        app: Callable[..., Any] | None = None,
+    ) -> ChannelServiceStub:
+        """Build a stub.
+
+        Args:
+            start: The clock's start; by default the ini file's, or 2020-01-01T00:00:00Z.
+            clock: `fake`, `freeze`, `system`, or a FakeClock that several stubs share.
+            seed: Of the random part of tokens; by default the line that calls this.
+            app: The app's WSGI callable, or None.
+
+        Raises:
+            TypeError: The app is not a WSGI callable.
+            ValueError: Another argument is not allowed.
+        """
+        ...
+
+
+class WatchedStub:
+    """A stub of this run: what a test's report shows of it, and whether to reset it.
+
+    Args:
+        stub: Anybody's.
+
+    Attributes:
+        timeline: Of the stub.
+        first: Index of this test's first event; over 0 only where no epoch began with it.
+        is_new: Whether the stub was built in this test.
+        owned: The stub, where the plugin has built it; None where somebody else did, so
+            that it goes when they drop it.
+        fixture_app: The app that `channel_stub` has built it with, in a tuple; None for
+            stubs of any other origin.
+        reference: To the stub.
+    """
+
+    __slots__ = (
+        "_origin", "first", "fixture_app", "is_new", "owned", "reference", "timeline",
+    )  # fmt: skip
+
+    def __init__(self, stub: ChannelServiceStub) -> None:
+        self.timeline: Timeline = stub.timeline
+        self.first = 0
+        self.is_new = True
+        self.owned: ChannelServiceStub | None = None
+        self.fixture_app: tuple[Callable[..., Any] | None] | None = None
+        self.reference = weakref.ref(stub)
+        self._origin = stub._origin
+
+    def is_open(self) -> bool:
+        """Whether the stub still exists, and is not closed."""
+        stub = self.reference()
+        return stub is not None and not stub._is_closed
+
+    def describe_origin(self) -> str:
+        """Which stub it is, in a heading: "channel_stub", "test_chat.py:41 in test_it"."""
+        from pytest_channelstub._record.timeline import format_source  # noqa: PLC0415 (only a failure needs it)
+
+        return "channel_stub" if self.fixture_app else format_source(self._origin)
+
+    def skip_earlier_events(self) -> None:
+        """Have `strict` and the report see this test's events alone, also in an old epoch."""
+        before, self.first = self.first, len(self.timeline)
+        for index in range(before, self.first):
+            self.timeline._acknowledge(index)
+
+
+class Session:
+    """What the plugin knows of a run, and of the test that is under way.
 
     Args:
         config: Of the run.
 
     Raises:
-        pytest.UsageError: A setting is none of the allowed ones.
+        pytest.UsageError: An option is not allowed.
 
     Attributes:
         options: What holds for the whole run.
-        reporter: Watches which stubs a test uses, and reports on them.
-        settings: What the current test asks for.
-        begun: Whether what outlives the current test has been reset for it.
+        wishes: What the current test asks for.
+        watched: The stubs of the current test, and those that are older and still open.
+        left_out: How many of the current test's stubs `watched` does not have any more.
+        is_begun: Whether what outlives the current test has been reset for it.
+        outcomes: What the current test's phases came to, by phase.
+        notes: What the run's end has to say beside pytest's own summary.
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.options = _options.of_run(config)
-        self.reporter = reports.Reporter(config)
-        self.settings = self.options.settings
-        self.begun = False
+        self.config = config
+        self.options = _options.read_run_options(config)
+        self.wishes = self._no_wishes()
+        self.watched: list[WatchedStub] = []
+        self.left_out = 0
+        self.is_begun = False
+        self.outcomes: dict[str, str] = {}
+        self.notes: list[str] = []
         self._item: pytest.Item | None = None
-        self._reset = self.options.reset
-        self._failing: tuple[_options.FailingCalls, ...] = ()
-        self._keeper: Keeper | None = None
-        self._marked: list[type[Exception]] = []
+        self._markers: list[pytest.Mark] = []
+        self._servers: list[ChannelServer] = []
+        self._app_errors: list[BaseException] = []
+        self._undo: list[Callable[[], object]] = []
+        self._workers = 0
+        apiproxy.registry.observers.append(self._watch)
 
-    def refuse_class(self, nodeid: str, standing: object) -> None:
-        """Refuse what stands in a test's place, where a marker was given a class.
+    @property
+    def has_failed(self) -> bool:
+        """Whether the current test, or a subtest of it, has been reported as failed."""
+        return "failed" in self.outcomes.values()
 
-        Args:
-            nodeid: Of the test.
-            standing: An exception or a marker.
-
-        Raises:
-            pytest.Collector.CollectError: It is there because of `channel_error(SomeError)`.
-        """
-        kind = _options.class_marked(standing)
-        if kind is not None:
-            self._marked.append(kind)
-            told = f"@pytest.mark.channel_error({kind.__name__}): {_options.class_refused(kind)}"
-            raise pytest.Collector.CollectError(f"{nodeid}: {told}")
+    # A test.
 
     def prepare(self, item: pytest.Item) -> None:
         """Read a test's markers, before anything is built for it.
@@ -74,99 +159,311 @@ class Run:
         Raises:
             pytest.fail.Exception: A marker has something that is not allowed.
         """
-        options = self.options
-        self._item, self.begun = item, False
-        self.settings, self._reset, self._failing = options.settings, options.reset, ()
-        for marker in item.iter_markers():
-            if marker.name.startswith("channel_"):
-                self.settings = _options.of_node(item, options.settings)
-                self._reset = _options.reset_of(item, options.reset)
-                self._failing = _options.errors_of(item)
-                _refuse_late_wishes(item, options.scope)
-                break
+        self._note_late_errors()
+        self._item, self._markers, self.wishes = item, [], self._no_wishes()
+        self.is_begun, self.left_out = False, 0
+        self.outcomes.clear()
+        self.watched = [each for each in self.watched if each.is_open()]
+        for each in self.watched:
+            each.is_new = False
+            each.skip_earlier_events()
+        self.read_markers()
 
-    def begin(self) -> None:
-        """Once a test: reset what outlives it, and have calls fail as the test asks."""
-        self.begun = True
-        if self._keeper is not None:
-            self._keeper.begin_test(self._reset)
-            self._keeper.fail_calls(self._failing)
-            self.reporter.settle()
+    def read_markers(self) -> None:
+        """Read the test's markers, where a fixture has added one since the last time.
 
-    def insist(self) -> None:
-        """Fail a test that has passed, and left what it must not."""
-        if not self.settings.strict or self._keeper is None or self.reporter.has_failed:
+        Raises:
+            pytest.fail.Exception: A marker has something that is not allowed, or comes
+                too late to have an effect.
+        """
+        assert self._item is not None  # noqa: S101 (a test is under way)
+        item = self._item
+        markers = [each for each in item.iter_markers() if each.name in _options.MARKERS]
+        added = [each for each in markers if not any(each is other for other in self._markers)]
+        if not added:
             return
-        from pytest_channelstub._plugin import strictness  # noqa: PLC0415 (only where it is asked for)
+        self._markers = markers
+        self.wishes = _options.read_item_options(item, self.options)
+        self._check_marker_scope(item)
+        self._check_added(item, added)
+        if self.is_begun:
+            self._apply_wishes()
 
-        complaint = strictness.complaint(self._keeper.timelines(), self.settings.strict)
-        if complaint is not None:
-            pytest.fail(complaint, pytrace=False)
+    def begin_test(self) -> None:
+        """Once a test: reset what outlives it, and have calls fail as the test asks."""
+        self.is_begun = True
+        self.read_markers()
+        for each in self.watched.copy():
+            if each.owned is not None:
+                each.owned._begin_epoch(self.wishes.reset)
+                each.skip_earlier_events()
+        self._apply_wishes()
+        self._follow_overrides()
 
-    def end(self) -> None:
+    def lift_failing_calls(self) -> None:
+        """Have no call fail any more, as the test is over."""
+        if self.wishes.failing:
+            for each in self.watched:
+                if each.owned is not None:
+                    each.owned._failing = ()
+
+    def end_test(self) -> None:
         """Undo what was set for the time of the test."""
-        if self._failing and self._keeper is not None:
-            self._keeper.fail_calls(())
-        self._failing = ()
+        while self._undo:
+            self._undo.pop()()
 
-    def close(self) -> None:
-        """End the stubs that nobody has closed, and take the marks off the classes."""
-        for kind in self._marked:
-            _options.unmark(kind)
-        if self._keeper is not None:
-            self._keeper.close()
+    def used_stubs(self) -> list[WatchedStub]:
+        """The stubs that the current test has built, acted on or asked for."""
+        asked = [id(value) for value in getattr(self._item, "funcargs", {}).values()]
+        return [
+            each
+            for each in self.watched
+            if each.is_new or len(each.timeline) > each.first or id(each.reference()) in asked
+        ]
 
-    def build(self, app: Callable[..., Any] | None) -> ChannelServiceStub:
+    def check_markers_used(self) -> None:
+        """Warn of markers on a test that has no stub."""
+        assert self._item is not None  # noqa: S101 (a test is under way)
+        own = [each.name for each in self._item.own_markers if each.name in _options.MARKERS]
+        if own and not any(each.owned is not None or each.is_new for each in self.watched):
+            message = (
+                f"{self._item.nodeid}: @pytest.mark.{own[0]} does nothing, as the test has no "
+                "stub: request channel_stub, or take the marker away"
+            )
+            self._item.warn(pytest.PytestWarning(message))
+
+    # Stubs.
+
+    def build(
+        self,
+        *,
+        start: Moment | None,
+        clock: ClockName | FakeClock,
+        seed: int | str | None,
+        app: Callable[..., Any] | None,
+        presence: bool,
+    ) -> ChannelServiceStub:
+        """Build a stub, and close it at the end of the run if nobody does.
+
+        Raises:
+            TypeError: The app is not a WSGI callable.
+        """
+        # Imported when the first test asks for a stub: 20 ms of a start that needs none.
+        from pytest_channelstub._service.delivery import check_app  # noqa: PLC0415
+        from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
+        from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
+
+        check_app(app)  # before there is a stub, which would stay active
+        stub = ChannelServiceStub(time_func=_make_clock(clock, start).time)
+        if seed is not None:
+            stub.seed = seed
+        stub.app = app
+        stub._presence = self.wishes.settings.presence if self.is_begun else presence
+        stub._failing = self.wishes.failing
+        self._find(stub).owned = stub
+        if isinstance(stub.clock, FrozenClock) and clock == "freeze":
+            stub._closing.append(stub.clock._thaw)
+            try:
+                stub.clock._freeze()
+            except BaseException:
+                stub.close()
+                raise
+        return stub
+
+    def build_for_fixture(self, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build the stub of `channel_stub`, for the current test or what is around it."""
         assert self._item is not None  # noqa: S101 (fixtures are built for tests)
-        settings, node = self.settings, self._around(self._item)
+        self.read_markers()
+        settings, node = self.wishes.settings, self._node_of_scope(self._item)
         if node is not self._item:
-            settings = _options.of_node(node, self.options.settings)
-        return self.keeper().build(
+            settings = _options.read_settings(node, self.options.settings)
+        stub = self.build(
             start=settings.start,
             clock=settings.clock,
             seed=node.nodeid if settings.seed is None else settings.seed,
             app=app,
+            presence=settings.presence,
         )
+        self._find(stub).fixture_app = (app,)
+        return stub
 
-    def _around(self, item: pytest.Item) -> pytest.Item | pytest.Collector:
+    def close(self) -> None:
+        """Close the stubs that nobody has closed, the newest first."""
+        for each in reversed(self.watched):
+            if each.owned is not None:
+                each.owned.close()
+        self.watched.clear()
+        apiproxy.registry.observers.remove(self._watch)
+
+    # Servers.
+
+    @contextlib.contextmanager
+    def serve(
+        self, stub: ChannelServiceStub, app: Callable[..., Any] | None
+    ) -> Iterator[ChannelServer]:
+        """A live server, for as long as the `with` lasts.
+
+        Raises:
+            pytest.fail.Exception: Werkzeug is not installed, or the port is taken.
+        """
+        __tracebackhide__ = True
+        server = self._start_server(stub, app)
+        self._servers.append(server)
+        try:
+            yield server
+        finally:
+            self._servers.remove(server)
+            server.stop()
+            self._app_errors += server.take_errors()
+
+    def take_app_errors(self) -> list[BaseException]:
+        """What apps have raised in the threads of a server since the last call."""
+        errors, self._app_errors = self._app_errors, []
+        return [*errors, *(error for server in self._servers for error in server.take_errors())]
+
+    def check_app_errors(self) -> None:
+        """Fail a test during which the app raised under a server, unless it has failed already.
+
+        Raises:
+            BaseException: The first thing that the app raised. The report has the others.
+        """
+        __tracebackhide__ = True
+        errors = self.take_app_errors()
+        if errors and not self.has_failed:
+            self._app_errors = errors[1:]
+            raise errors[0]
+        self._app_errors = errors
+
+    def number_worker(self, node: Any) -> None:
+        """Give one of xdist's workers a port of its own, counted from the one given.
+
+        Raises:
+            pytest.UsageError: There is no such port.
+        """
+        if self.options.port:
+            port = self.options.port + self._workers
+            _options.check_port(port)
+            node.workerinput["channelstub_port"] = port
+            self._workers += 1
+
+    # Details.
+
+    def _no_wishes(self) -> ItemOptions:
+        return _options.ItemOptions(self.options.settings, self.options.reset)
+
+    def _watch(self, stub: ChannelServiceStub) -> WatchedStub:
+        watched = WatchedStub(stub)
+        self.watched.append(watched)
+        if len(self.watched) > MOST_STUBS:
+            # The first is most often that of the fixture.
+            gone = next((each for each in self.watched[1:] if not each.is_open()), None)
+            if gone is not None:
+                self.watched.remove(gone)
+                self.left_out += 1
+        return watched
+
+    def _find(self, stub: ChannelServiceStub) -> WatchedStub:
+        found = (each for each in reversed(self.watched) if each.reference() is stub)
+        return next(found, None) or self._watch(stub)
+
+    def _apply_wishes(self) -> None:
+        for each in self.watched:
+            if each.owned is not None:
+                each.owned._failing = self.wishes.failing
+                each.owned._presence = self.wishes.settings.presence
+
+    def _follow_overrides(self) -> None:
+        """Use the `channel_app` nearest to the test, also on a stub built with another."""
+        funcargs = getattr(self._item, "funcargs", {})
+        stub, missing = funcargs.get("channel_stub"), object()
+        app = funcargs.get("channel_app", missing)
+        built_with = next(
+            (each.fixture_app for each in self.watched if each.reference() is stub), None
+        )
+        if app is missing or stub is None or built_with is None or built_with == (app,):
+            return
+        self._undo.append(functools.partial(setattr, stub, "app", stub.app))
+        stub.app = app
+        for server in self._servers:
+            middleware = server._middleware
+            if middleware.stub is stub:
+                self._undo.append(functools.partial(setattr, middleware, "app", middleware.app))
+                middleware.app = app
+
+    def _node_of_scope(self, item: pytest.Item) -> pytest.Item | pytest.Collector:
         """The test itself, or the node that the stub is built for."""
         if self.options.scope == "function":
             return item
-        kind = NODES[self.options.scope]
+        kind = _NODES[self.options.scope]
         nodes = (node for node in reversed(item.listchain()) if isinstance(node, kind))
         return next(nodes, item.session)
 
-    def keeper(self) -> Keeper:
-        """The keeper of the run's stubs; it is made, and the stub loaded, when first asked for."""
-        if self._keeper is None:
-            forget_unloaded_modules()
-            from pytest_channelstub._plugin.keeper import Keeper  # noqa: PLC0415 (when first asked for)
+    def _check_marker_scope(self, item: pytest.Item) -> None:
+        """Refuse a marker of the test for a stub that is built once for what is around it."""
+        scope = self.options.scope
+        if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
+            return
+        node = self._node_of_scope(item)
+        for each in reversed(item.listchain()):
+            if each is node:
+                return
+            for marker in each.own_markers:
+                name = next((name for name in _options.BUILT_WITH if name in marker.kwargs), None)
+                if marker.name == "channel_stub" and name is not None:
+                    advice = (
+                        f"set the ini option channelstub_{name}"
+                        if scope == "session"
+                        else f"mark the {scope}"
+                    )
+                    message = (
+                        f"{item.nodeid}: @pytest.mark.channel_stub({name}=...) comes too late: the "
+                        f"stub is built once for the {scope}; {advice}, or use "
+                        "channelstub_scope=function"
+                    )
+                    pytest.fail(message, pytrace=False)
 
-            self._keeper = Keeper()
-            self._keeper.fail_calls(self._failing)
-        return self._keeper
+    def _check_added(self, item: pytest.Item, added: list[pytest.Mark]) -> None:
+        """Refuse a marker that a fixture has added after the time at which it counts."""
+        is_built = any(each.fixture_app and each.is_new for each in self.watched)
+        for marker in added:
+            late = [name for name in _options.BUILT_WITH if is_built and name in marker.kwargs]
+            if marker.name == "channel_reset" and self.is_begun:
+                late = ["what"]
+            if late:
+                message = (
+                    f"{item.nodeid}: the marker {marker.name}({late[0]}=...) was added too late: "
+                    "the stub is there already. Mark the test itself"
+                )
+                pytest.fail(message, pytrace=False)
+
+    def _start_server(
+        self, stub: ChannelServiceStub, app: Callable[..., Any] | None
+    ) -> ChannelServer:
+        options = self.options
+        port = getattr(self.config, "workerinput", {}).get("channelstub_port", options.port)
+        try:
+            from pytest_channelstub.web.server import ChannelServer  # noqa: PLC0415 (an extra)
+
+            return ChannelServer(stub, app, port, options.host)
+        except (ImportError, OSError) as error:
+            problem = str(error)
+        pytest.fail(problem, pytrace=False)
+
+    def _note_late_errors(self) -> None:
+        """Keep what the app raised after the last test's end from the next test."""
+        nodeid = self._item.nodeid if self._item is not None else "the tests"
+        for error in self.take_app_errors():
+            what = traceback.format_exception_only(type(error), error)[-1].strip()
+            self.notes.append(f"after {nodeid} the app raised under channel_server: {what}")
 
 
-def forget_unloaded_modules() -> None:
-    """Make sure that no module of ours is loaded twice.
+def _make_clock(clock: ClockName | FakeClock, start: Moment | None) -> FakeClock:
+    from pytest_channelstub._service import clock as clocks  # noqa: PLC0415 (only with a stub)
+    from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
 
-    pytester takes what its runs have loaded out of `sys.modules` again, and leaves it on
-    the package, where `from pytest_channelstub import channel` would still find it.
-    """
-    package = sys.modules["pytest_channelstub"]
-    for name, value in [*vars(package).items()]:
-        if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is not value:
-            delattr(package, name)
-
-
-def _refuse_late_wishes(item: pytest.Item, scope: str) -> None:
-    if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
-        return
-    late = _options.built_too_early(item, NODES[scope])
-    if late is not None:
-        message = (
-            f"{item.nodeid}: @pytest.mark.channel_stub({late}=...) comes too late: the stub is "
-            f"built once for the {scope}; mark the {scope}, or use channelstub_scope=function"
-        )
-        pytest.fail(message, pytrace=False)
+    if isinstance(clock, clocks.FakeClock):
+        return clock
+    if clock == "system":
+        return clocks.SystemClock()
+    kind = clocks.FakeClock if clock == "fake" else FrozenClock
+    return kind(clocks.DEFAULT_START if start is None else start)

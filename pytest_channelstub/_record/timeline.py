@@ -78,6 +78,9 @@ class Event:
     `str(event)` is the event as one line, such as
     ``drop 2020-01-01T00:00:01.500Z alice 'hi'``.
 
+    Example:
+        >>> event = stub.timeline[-1]
+
     Attributes:
         at: When, in seconds since the epoch.
         kind: `create`, `connect`, `refresh`, `poll`, `send`, `drop`, `read`, `clear`,

@@ -59,6 +59,9 @@ class ChannelAppWarning(UserWarning):
 class Request:
     """A request that the service made to the app.
 
+    Example:
+        >>> request = stub.requests[-1]
+
     Attributes:
         method: Always `POST`.
         url: `/_ah/channel/connected/` or `/_ah/channel/disconnected/`.

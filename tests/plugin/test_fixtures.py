@@ -17,7 +17,7 @@ def test_a_token_is_refused_once_the_clock_has_passed_its_end(
 
     channel_clock.advance(hours=2, seconds=1)
 
-    with pytest.raises(TokenTimedOutError, match="ended 0 s ago"):
+    with pytest.raises(TokenTimedOutError, match="expired 0 s ago"):
         channel_stub.connect_channel(alice.token)
 
 
@@ -47,16 +47,17 @@ def test_a_client_that_the_test_does_not_hold_is_kept_alive_all_the_same(
     assert channel_stub.is_connected("alice")
 
 
-def test_a_page_whose_token_has_ended_takes_nothing_from_another_page_when_it_leaves(
+def test_a_page_with_an_expired_token_takes_nothing_from_another_page_when_it_leaves(
     channel_stub, channel_clock, channel_client
 ):
     token = channel.create_channel("alice", duration_minutes=1)
     channel_stub.connect_channel(token)
 
-    with channel_stub.hold("alice", token):
-        channel_clock.advance(61.5)
-        page = channel_client("alice")
-        channel_clock.advance(1)
+    lease = channel_stub._keep_alive(token)
+    channel_clock.advance(61.5)
+    page = channel_client("alice")
+    channel_clock.advance(1)
+    lease.end()
 
     channel_clock.advance(0.75)
     assert page.connected
@@ -95,16 +96,16 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
     assert all(": in test_" in place for place in places)
     result.stdout.fnmatch_lines_random(
         [
-            "*no stub is in force. Request the channel_stub fixture in this test (in a unittest *",
-            '*@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()',
-            "*InvalidChannelClientIdError: the client id is 7, of type int: pass a str of *",
-            "*ValueError: a clock is advanced forwards, and -1 s is negative: *",
-            "*InvalidTokenError: 'alice' is no channel token: pass what create_channel returned",
+            "*no stub is active. Request the channel_stub fixture in this test (in a unittest *",
+            '*@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()*',
+            "*InvalidChannelClientIdError: the client id is 7, of type int: pass a str, *",
+            "*ValueError: advance() takes a duration of 0 or more, got -1 s; use tick() or *",
+            "*InvalidTokenError: 'alice' is not a channel token: pass what create_channel returned",
         ]
     )
 
 
-def test_a_stub_is_not_built_with_what_is_no_clock_or_no_seed(pytester):
+def test_a_stub_is_not_built_with_a_clock_or_a_seed_of_another_type(pytester):
     pytester.makepyfile(
         """
         import pytest
@@ -124,7 +125,7 @@ def test_a_stub_is_not_built_with_what_is_no_clock_or_no_seed(pytester):
     pytester.runpytest().assert_outcomes(passed=7)
 
 
-def test_a_start_is_refused_beside_a_clock_that_would_pass_it_over(pytester):
+def test_a_start_is_refused_beside_a_clock_that_would_ignore_it(pytester):
     pytester.makeini("[pytest]\nchannelstub_start = 2024-02-29\n")
     pytester.makepyfile(
         """
@@ -151,7 +152,7 @@ def test_a_start_is_refused_beside_a_clock_that_would_pass_it_over(pytester):
     pytester.runpytest().assert_outcomes(passed=5)
 
 
-def test_arguments_that_a_fixtures_function_does_not_take_are_told_with_the_fixtures_name(
+def test_an_argument_that_a_fixtures_function_does_not_take_is_an_error_with_the_fixtures_name(
     make_channel_stub, channel_client
 ):
     with pytest.raises(TypeError, match=r"^make_channel_stub\(\) got an unexpected .* 'strat'"):
@@ -160,10 +161,10 @@ def test_arguments_that_a_fixtures_function_does_not_take_are_told_with_the_fixt
         channel_client()
 
 
-def test_what_can_be_no_app_is_refused_and_leaves_no_stub_in_force(make_channel_stub):
+def test_an_app_that_is_not_callable_is_refused_and_leaves_no_stub_active(make_channel_stub):
     with pytest.raises(TypeError, match="the app is 'x', of type str: pass a WSGI callable, or"):
         make_channel_stub(app="x")
-    with pytest.raises(AssertionError, match="no stub is in force"):
+    with pytest.raises(AssertionError, match="no stub is active"):
         channel.create_channel("alice")
 
 
@@ -224,7 +225,7 @@ def test_a_stub_that_is_never_closed_ends_with_the_session(pytester):
         """
         def test_it(make_channel_stub):
             stub = make_channel_stub()
-            stub.closing.append(lambda: print("ENDED"))
+            stub._closing.append(lambda: print("ENDED"))
         """
     )
 

@@ -232,16 +232,23 @@ def test_a_start_is_refused_where_the_clock_of_a_marker_or_the_run_has_none(pyte
 
 
 BAD_MARKERS = [
-    ("channel_stub(strat=1)", "unexpected keyword argument 'strat'; it takes start, clock, seed"),
-    ("channel_stub(1)", "too many positional arguments; it takes start, clock, seed, strict"),
+    (
+        "channel_stub(strat=1)",
+        "unexpected keyword argument 'strat'; it takes start, clock, seed, strict, presence",
+    ),
+    (
+        "channel_stub(1)",
+        "too many positional arguments; it takes start, clock, seed, strict, presence",
+    ),
     ("channel_stub(clock='froze')", "'froze' is not allowed here: pass one of 'fake', 'freeze', "),
     ("channel_stub(clock=1)", "1 is not allowed here: pass one of 'fake', 'freeze', 'system'"),
     ("channel_stub(clock='system', start=1)", "start has no effect with clock='system', which "),
-    ("channel_stub(start='soon')", "'soon' is no point in time: pass an ISO 8601 string such as"),
-    ("channel_stub(start=None)", "None, of type NoneType, is no point in time"),
+    ("channel_stub(start='soon')", "'soon' is not a time: pass a datetime, an ISO 8601 string"),
+    ("channel_stub(start=None)", "None, of type NoneType, is not a time: pass a datetime"),
     ("channel_stub(seed=1.5)", "1.5 is not allowed here: pass a whole number or a string"),
     ("channel_stub(strict='lost')", "'lost' is not allowed here: pass 'dropped', 'unread' or bo"),
     ("channel_stub(strict=3)", "3 is not allowed here: pass 'dropped', 'unread' or both"),
+    ("channel_stub(presence='no')", "'no' is not allowed here: pass True or False"),
     ("channel_reset()", "missing a required argument: 'what'; it takes what"),
     ("channel_reset('some')", "'some' is not allowed here: pass one of 'queues', 'all', 'nothing'"),
     ("channel_error()", "missing a required argument: 'error'; it takes error, call, rate"),
@@ -272,13 +279,13 @@ def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, 
     lines = [line for line in result.outlines if line.startswith(start)]
     assert len(lines) == 1, result.outlines
     assert told in lines[0]
-    assert not any("plugin.py" in line or "_options.py" in line for line in result.outlines)
+    assert not any("plugin.py" in line or "options.py" in line for line in result.outlines)
 
 
 BAD_VALUES = [
-    ("start", "soon", "'soon' is no point in time"),
+    ("start", "soon", "'soon' is not a time: pass a datetime, an ISO 8601 string"),
     ("clock", "frozen", "'frozen' is not allowed here: pass one of 'fake', 'freeze', 'system'"),
-    ("strict", "lost", "'lost' is not allowed here: pass 'dropped', 'unread' or both"),
+    ("strict", "lost", "['lost'] is not allowed here: pass 'dropped', 'unread' or both, as "),
     ("scope", "test", "'test' is not allowed here: pass one of 'function', 'class', 'module', "),
     ("reset", "some", "'some' is not allowed here: pass one of 'queues', 'all', 'nothing'"),
     ("appengine", "yes", "'yes' is not allowed here: pass one of 'auto', 'always', 'never'"),
@@ -298,14 +305,25 @@ def test_a_bad_ini_value_is_a_usage_error_before_collection(pytester, name, valu
     assert f"channelstub_{name}: {told}" in errors[0]
 
 
-@pytest.mark.parametrize(("name", "value"), [("clock", "frozen"), ("strict", "lost")])
-def test_a_bad_command_line_value_is_a_usage_error_before_collection(pytester, name, value):
+BAD_ARGUMENTS = [
+    ("clock=frozen", "*--channelstub-clock: invalid choice: 'frozen' (choose from *fake*system*)"),
+    (
+        "strict=lost",
+        "ERROR: --channelstub-strict: 'lost' is not allowed here: pass 'dropped', 'un*",
+    ),
+    ("port=x", "*--channelstub-port: invalid int value: 'x'"),
+    ("port=70000", "ERROR: --channelstub-port: 70000 is not a port: pass one from 1 to 65535"),
+]
+
+
+@pytest.mark.parametrize(("argument", "error"), BAD_ARGUMENTS)
+def test_a_bad_command_line_value_is_a_usage_error_before_collection(pytester, argument, error):
     pytester.makepyfile("raise RuntimeError('collected')")
 
-    result = pytester.runpytest(f"--channelstub-{name}={value}")
+    result = pytester.runpytest(f"--channelstub-{argument}")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --channelstub-{name}: '{value}' is not allowed here*"])
+    result.stderr.fnmatch_lines([error])
 
 
 def test_the_header_shows_what_is_not_at_its_default_and_where_it_was_set(pytester):
@@ -329,20 +347,26 @@ def test_the_header_says_nothing_where_all_is_at_its_default(pytester):
     assert "channelstub:" not in pytester.runpytest().stdout.str()
 
 
-def test_markers_and_options_tell_what_they_are_for(pytester):
+def test_markers_and_options_say_what_they_are_for(pytester):
     markers = pytester.runpytest("--markers").stdout.str()
     for signature in (
-        "channel_stub(*, start, clock, seed, strict):",
+        "channel_stub(*, start, clock, seed, strict, presence):",
         "channel_reset(what):",
         "channel_error(error, call=None, rate=1.0):",
     ):
         assert f"@pytest.mark.{signature}" in markers
 
-    told = pytester.runpytest("--help").stdout.str()
-    for option in ("--channelstub-clock=CLOCK", "--channelstub-strict=WHAT"):
-        assert option in told
-    for name in ("start", "clock", "seed", "strict", "scope", "reset", "appengine"):
-        assert f"channelstub_{name} (string)" in told
+    shown = pytester.runpytest("--help").stdout.str()
+    for option in (
+        "--channelstub-clock={fake,freeze,system}",
+        "--channelstub-strict={dropped | unread | dropped,unread}",
+        "--channelstub-host=HOST",
+    ):
+        assert option in shown
+    for name in ("start", "clock", "seed", "scope", "reset", "appengine"):
+        assert f"channelstub_{name} (string)" in shown
+    assert "channelstub_strict (args)" in shown
+    assert "channelstub_presence (bool)" in shown
 
 
 def test_a_run_with_everything_strict_is_clean(pytester):

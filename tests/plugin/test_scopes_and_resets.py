@@ -10,7 +10,7 @@ import os
 import pytest
 
 SEEDS = range(20 if os.environ.get("CHANNELSTUB_LONG") else 3)
-SCOPES = ("function", "class", "module", "package", "session")
+SCOPES = ("function", "class", "module", "session")
 
 SUITE = """
     seen = []
@@ -33,7 +33,7 @@ SUITE = """
 """
 
 
-@pytest.mark.parametrize(("scope", "stubs"), [*zip(SCOPES, (3, 2, 1, 1, 1), strict=True)])
+@pytest.mark.parametrize(("scope", "stubs"), [*zip(SCOPES, (3, 2, 1, 1), strict=True)])
 def test_the_ini_file_sets_the_scope(pytester, scope, stubs):
     pytester.makeini(f"[pytest]\nchannelstub_scope = {scope}\n")
     pytester.makepyfile(SUITE)
@@ -44,23 +44,20 @@ def test_the_ini_file_sets_the_scope(pytester, scope, stubs):
     assert f"STUBS {stubs}" in result.stdout.str()
 
 
-def test_a_session_stub_serves_several_modules_and_a_package_stub_does_not(pytester):
-    for name in ("a", "b"):
-        package = pytester.mkpydir(name)
-        (package / f"test_{name}.py").write_text(
-            "def test_it(channel_stub): print('SEED', repr(channel_stub.seed))\n"
-        )
+def test_a_session_stub_serves_several_modules_and_a_module_stub_does_not(pytester):
+    code = "def test_it(channel_stub): print('SEED', repr(channel_stub.seed))"
+    pytester.makepyfile(test_a=code, test_b=code)
 
     def seeds(scope):
         lines = pytester.runpytest("-s", "-o", f"channelstub_scope={scope}").outlines
         return {line.split("SEED ")[1] for line in lines if "SEED " in line}
 
     assert len(seeds("session")) == 1
-    assert len(seeds("package")) == 2
+    assert len(seeds("module")) == 2
 
 
 @pytest.mark.parametrize("name", ["start", "clock", "seed"])
-def test_a_wish_that_comes_too_late_is_a_usage_error(pytester, name):
+def test_a_marker_for_a_stub_that_is_built_for_the_module_is_an_error(pytester, name):
     value = {"start": "1", "clock": "'fake'", "seed": "1"}[name]
     pytester.makeini("[pytest]\nchannelstub_scope = module\n")
     pytester.makepyfile(
@@ -86,7 +83,7 @@ def test_a_wish_that_comes_too_late_is_a_usage_error(pytester, name):
     )
 
 
-def test_a_wish_of_the_class_is_in_time_for_the_stub_of_the_class(pytester):
+def test_a_marker_of_the_class_counts_for_the_stub_of_the_class(pytester):
     pytester.makeini("[pytest]\nchannelstub_scope = class\n")
     pytester.makepyfile(
         """
@@ -121,13 +118,13 @@ OUTLIVING = """
     {second}
     def test_two(channel_stub, token):
         state = (channel_stub.is_connected("alice"), channel_stub.get_channel_messages(token),
-                 channel_stub.clock.elapsed, len(channel_stub.requests))
+                 channel_stub.clock.elapsed)
         print("STATE", state)
 """
 STATES = {
-    "queues": "(True, [], 1.0, 1)",
-    "all": "(False, None, 0.0, 0)",
-    "nothing": "(True, ['first'], 1.0, 1)",
+    "queues": "(True, [], 1.0)",
+    "all": "(False, None, 0.0)",
+    "nothing": "(True, ['first'], 1.0)",
 }
 
 
@@ -184,7 +181,7 @@ def test_a_test_without_fixtures_of_its_own_is_reset_too(pytester):
         import unittest
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub._service.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import active_stub
 
         @pytest.fixture(scope="session", autouse=True)
         def connected(channel_stub):
@@ -192,20 +189,20 @@ def test_a_test_without_fixtures_of_its_own_is_reset_too(pytester):
 
         class TestPlain:
             def test_one(self):
-                assert in_force().pending("alice") == ()
+                assert active_stub().pending("alice") == ()
                 channel.send_message("alice", "left")
 
             def test_two(self):
-                assert in_force().pending("alice") == ()
+                assert active_stub().pending("alice") == ()
                 channel.send_message("alice", "left")
 
         class UnittestCase(unittest.TestCase):
             def test_three(self):
-                self.assertEqual(in_force().pending("alice"), ())
+                self.assertEqual(active_stub().pending("alice"), ())
                 channel.send_message("alice", "left")
 
             def test_four(self):
-                self.assertEqual(in_force().pending("alice"), ())
+                self.assertEqual(active_stub().pending("alice"), ())
                 channel.send_message("alice", "left")
         """
     )
@@ -242,7 +239,7 @@ def test_make_channel_stub_serves_fixtures_of_every_scope(pytester):
         """
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub._service.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import active_stub
 
         @pytest.fixture(scope="session")
         def wide(make_channel_stub):
@@ -255,18 +252,18 @@ def test_make_channel_stub_serves_fixtures_of_every_scope(pytester):
                 yield stub
 
         def test_one(wide):
-            assert in_force() is wide
+            assert active_stub() is wide
             assert wide.clock.start == 1 and wide.seed == "wide"
 
         def test_two(wide, narrow, channel_stub):
-            assert in_force() is channel_stub
+            assert active_stub() is channel_stub
             channel_stub.close()
-            assert in_force() is narrow
+            assert active_stub() is narrow
             narrow.close()
-            assert in_force() is wide
+            assert active_stub() is wide
 
         def test_three(wide):
-            assert in_force() is wide
+            assert active_stub() is wide
         """
     )
 
@@ -277,11 +274,11 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
     pytester.makeconftest(
         """
         import pytest
-        from pytest_channelstub._service.apiproxy import in_force
+        from pytest_channelstub._service.apiproxy import active_stub
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_unconfigure(config):
-            print("BEFORE", in_force() is not None)
+            print("BEFORE", active_stub() is not None)
 
         @pytest.fixture(scope="session")
         def stub(make_channel_stub):
@@ -292,9 +289,9 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
 
     pytester.runpytest("-s").assert_outcomes(passed=2)
 
-    from pytest_channelstub._service.apiproxy import in_force  # noqa: PLC0415 (after the run)
+    from pytest_channelstub._service.apiproxy import active_stub  # noqa: PLC0415 (after the run)
 
-    assert in_force() is None
+    assert active_stub() is None
 
 
 def test_a_session_fixture_first_built_in_a_marked_test_does_not_inherit_its_settings(pytester):
@@ -336,8 +333,8 @@ MIXED_CONFTEST = """
             yield from build(make_channel_stub, scope)
         return pytest.fixture(scope=scope, name=f"{scope}_stub")(fixture)
 
-    session_stub, package_stub, module_stub, class_stub, function_stub = map(
-        fixture_of, ("session", "package", "module", "class", "function")
+    session_stub, module_stub, class_stub, function_stub = map(
+        fixture_of, ("session", "module", "class", "function")
     )
 """
 MIXED = """
@@ -346,11 +343,11 @@ MIXED = """
 
     class Shared:
         @pytest.mark.parametrize("number", range(10))
-        @pytest.mark.parametrize("scope", ["session", "package", "module", "class", "function"])
+        @pytest.mark.parametrize("scope", ["session", "module", "class", "function"])
         def test_it(self, request, scope, number):
             stub = request.getfixturevalue(f"{scope}_stub")
             stub.clock.move_to(stub.clock.start)
-            stub.connect_channel(channel.create_channel_on(stub, "alice"))
+            stub.connect_channel(channel._create_channel(stub, "alice"))
             assert stub.pending("alice") == ()
             channel.send_message("alice", f"{scope} {number}")
             assert stub.pending("alice") == (f"{scope} {number}",) or scope != "function"
@@ -371,7 +368,7 @@ def test_shared_stubs_give_the_same_result_in_any_order(pytester, seed):
 
     result = pytester.runpytest("-p", "pytest_randomly", "-q", f"--randomly-seed={seed}")
 
-    result.assert_outcomes(passed=200, failed=4)
+    result.assert_outcomes(passed=160, failed=4)
 
 
 def test_shared_stubs_give_the_same_result_under_xdist(pytester):
@@ -380,7 +377,7 @@ def test_shared_stubs_give_the_same_result_under_xdist(pytester):
 
     result = pytester.runpytest_subprocess("-p", "xdist", "-n", "2", "-q")
 
-    result.assert_outcomes(passed=200, failed=4)
+    result.assert_outcomes(passed=160, failed=4)
 
 
 def test_reruns_and_last_failed_start_from_a_reset_stub(pytester):

@@ -9,7 +9,31 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pytest_channelstub
-from pytest_channelstub import ANY, ChannelAppWarning, ChannelClient, ChannelServiceError, ChannelServiceStub, FakeClock, InvalidTokenError, TokenTimedOutError, apiproxy_errors, assert_connected, assert_disconnected, assert_dropped, assert_not_sent, assert_queued, assert_sent, assert_token_expired, assert_token_valid, channel
+from pytest_channelstub import (
+    ANY,
+    ChannelAppWarning,
+    ChannelClient,
+    ChannelServiceError,
+    ChannelServiceStub,
+    ConnectClient,
+    Event,
+    FakeClock,
+    InvalidTokenError,
+    MakeChannelStub,
+    Request,
+    Timeline,
+    TokenTimedOutError,
+    apiproxy_errors,
+    assert_connected,
+    assert_disconnected,
+    assert_dropped,
+    assert_not_sent,
+    assert_queued,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+    channel,
+)
 from pytest_channelstub._service.channel_service_pb import (
     CreateChannelRequest,
     CreateChannelResponse,
@@ -18,11 +42,9 @@ from pytest_channelstub._service.channel_service_pb import (
 from pytest_channelstub.web import ChannelMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    from pytest_channelstub._record.timeline import Event, Timeline
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -31,7 +53,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
 
 
 @pytest.fixture(scope="module")
-def service(make_channel_stub: Callable[..., ChannelServiceStub]) -> Iterator[ChannelServiceStub]:
+def service(make_channel_stub: MakeChannelStub) -> Iterator[ChannelServiceStub]:
     with make_channel_stub(start="2024-02-29", clock="fake", seed=7, app=app) as stub:
         yield stub
 
@@ -153,7 +175,7 @@ def test_what_happened(service: ChannelServiceStub) -> None:
     )
     assert at == service.clock.time()
     assert told[0] == "request"
-    request = service.requests[-1]
+    request: Request = service.requests[-1]
     made: tuple[str, str, str, str, float, int | None] = (
         request.method,
         request.url,
@@ -180,7 +202,7 @@ def test_the_clock(channel_clock: FakeClock) -> None:
     assert FakeClock(start="2020-01-01").start == FakeClock().start
 
 
-def test_a_client(channel_client: Callable[..., ChannelClient], channel_clock: FakeClock) -> None:
+def test_a_client(channel_client: ConnectClient, channel_clock: FakeClock) -> None:
     alice = channel_client("alice", duration_minutes=1, keep_alive=True)
     channel.send_message(alice.client_id, '{"a": 1}')
     channel.send_message(alice.token, "two")
@@ -201,7 +223,7 @@ def test_a_client(channel_client: Callable[..., ChannelClient], channel_clock: F
 
 def test_assertions(
     channel_stub: ChannelServiceStub,
-    channel_client: Callable[..., ChannelClient],
+    channel_client: ConnectClient,
     channel_clock: FakeClock,
 ) -> None:
     channel.send_message("alice", "early")

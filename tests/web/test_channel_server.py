@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
-import sys
 from contextlib import closing
 
 import pytest
@@ -156,13 +154,6 @@ def test_a_port_that_is_taken_is_one_line_that_says_so(run):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-@pytest.mark.parametrize("port", ["-1", "65536"])
-def test_a_port_that_cannot_be_is_told(run, port):
-    result = run("def test_one(channel_server): pass", f"--channelstub-port={port}")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*--channelstub-port is {port}: pass a port from 1 to 65535"])
-
-
 def test_without_werkzeug_the_error_gives_the_pip_command(run, pytester):
     pytester.makepyfile(werkzeug="raise ImportError('no werkzeug here')")
     result = run(
@@ -220,11 +211,3 @@ def test_two():
     )
     result.assert_outcomes(passed=2)
     assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()
-
-
-def test_the_servers_of_a_run_are_found_again_where_their_module_was_loaded_anew(
-    pytestconfig, monkeypatch
-):
-    servers = importlib.import_module("pytest_channelstub._plugin.servers").of(pytestconfig)
-    monkeypatch.delitem(sys.modules, "pytest_channelstub._plugin.servers")
-    assert importlib.import_module("pytest_channelstub._plugin.servers").of(pytestconfig) is servers
