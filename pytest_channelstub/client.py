@@ -53,8 +53,8 @@ class ChannelClient:
                 f"the stub is {shorten_repr(stub)}, of type {type(stub).__name__}: pass the stub "
                 "first, and the token second, as in ChannelClient(channel_stub, token)"
             )
-        self.client_id = stub.validate_token_and_extract_client_id(token)
-        self.token = _tokens.to_text(token)
+        self.client_id: str = stub.validate_token_and_extract_client_id(token)
+        self.token: str = _tokens.to_text(token)
         self.received: list[str] = []
         self._stub = stub
         self._closed = False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from types import CodeType
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, overload
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args, overload
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting
@@ -186,7 +186,7 @@ class Timeline(Sequence[Event]):
             return list(self) == list(other)
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # it grows, and compares by what it holds
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it grows, and compares by what it holds
 
     def of(self, client_id: str | None = None, *, kind: Kind | None = None) -> tuple[Event, ...]:
         """The events of one client, of one kind, or both.

@@ -68,8 +68,8 @@ class RPC:
     ) -> None:
         self.package = package
         self.call = call
-        self.request = request
-        self.response = response
+        self.request: Any = request
+        self.response: Any = response
         self.callback = callback
         self.deadline = deadline
         self.stub = stub

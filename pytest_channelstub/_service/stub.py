@@ -132,7 +132,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._lock = self.clock._lock
         self._changed = self.clock._changed
         start = self.clock.start if self.clock._is_own else None
-        self.timeline = Timeline(start, self._lock)
+        self.timeline: Timeline = Timeline(start, self._lock)
         self._outbox = Outbox(self._changed)
         timeout = self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
         self._state = State(self.timeline, self._outbox, timeout)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 try:
     from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
-except ImportError as error:
-    message = (
+except ImportError as _error:
+    _message = (
         "channel_server needs Werkzeug, which is not installed: "
         "pip install 'pytest-channelstub[server]'"
     )
-    raise ImportError(message) from error
+    raise ImportError(_message) from _error
 
 _log = logging.getLogger(__name__)
 # Answers under way get so long to finish, then so long to notice that they are cut off.
@@ -94,8 +94,8 @@ class ChannelServer:
             self._return_app()
             raise
         self.host: str = host
-        self.port = int(self._server.port)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.port: int = int(self._server.port)
+        self.url: str = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._stopped = threading.Event()
         self._threads = [self._start_thread(self._server.serve_forever, _STOP_WITHIN)]
         if not stub.clock._is_own:
