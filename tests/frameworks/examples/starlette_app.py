@@ -4,7 +4,7 @@ from html import escape
 
 from google.appengine.api import channel
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
 NAMES = {"alice": "Alice Liddell", "bob": "Bob Cratchit"}
@@ -29,7 +29,7 @@ async def page(request):
 async def send(request):
     form = await request.form()
     channel.send_message(form["to"], form["text"])
-    return Response("sent")
+    return PlainTextResponse("sent")
 
 
 async def connected(request):
@@ -37,13 +37,13 @@ async def connected(request):
     client_id = form["from"]
     present.add(client_id)
     channel.send_message(client_id, f"Welcome, {NAMES[client_id]}!")
-    return Response()
+    return PlainTextResponse("")
 
 
 async def disconnected(request):
     form = await request.form()
     present.discard(form["from"])
-    return Response()
+    return PlainTextResponse("")
 
 
 app = Starlette(
