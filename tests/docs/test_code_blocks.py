@@ -9,11 +9,17 @@
 - In a `console` block, `$ pytest ...` runs what stands under its heading so far, and each line
   that follows is found in the output, in this order; a line `...` stands for any lines.
   Other commands are for the reader.
+- A `pycon` block is a doctest.
 - Blocks of other languages are only shown.
+
+Sybil and pytest-examples run the code of a block in their own test. Ours are whole files, which
+pytester runs with the conftest.py and the pytest.ini that stand before them, and the outputs of
+such runs. Sybil would find the blocks, which `fences` does in fifteen lines, and add a dependency.
 """
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
 import shutil
@@ -28,8 +34,11 @@ MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<needs>[\w.
 FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
 DURATION = re.compile(r" in \d+\.\d+s\b")
 MOST_README_LINES = 250
-# pytest-asyncio wants every directory to have this setting; a scenario wants its order.
-QUIETLY = ("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:randomly")
+# The tests of a story need their order. pytest-asyncio leaves an event loop open, for which a
+# later test of this process would be blamed; pytest-playwright allows no pytest within pytest.
+QUIETLY = ("-p", "no:randomly", "-p", "no:asyncio", "-p", "no:playwright")
+APART = {"pytest_asyncio", "pytest_playwright"}
+BROWSERS = {"chromium", "chromedriver"}
 PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
 
 
@@ -42,6 +51,17 @@ class Block:
     code: str
     marker: str
     files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def needs(self):
+        """The modules and programs without which it is skipped."""
+        marker = MARKER.search(self.marker)
+        return ((marker and marker["needs"]) or "").split()
+
+    @property
+    def outcome(self):
+        marker = MARKER.search(self.marker)
+        return "failed" if marker and marker["outcome"] == "fails" else "passed"
 
     @property
     def file_name(self):
@@ -76,7 +96,7 @@ def blocks(page):
         block = Block(name, language, code, before, dict(files))
         if language in ("python", "ini", "toml"):
             files[block.file_name] = code
-        if language in ("python", "ini", "toml", "console"):
+        if language in ("python", "ini", "toml", "console", "pycon"):
             yield block
 
 
@@ -84,8 +104,16 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def of(*languages):
-    chosen = [block for block in BLOCKS if block.language in languages]
-    return pytest.mark.parametrize("block", chosen, ids=lambda block: block.name)
+    chosen = [
+        pytest.param(
+            block,
+            id=block.name,
+            marks=[pytest.mark.browser] * (not BROWSERS.isdisjoint(block.needs)),
+        )
+        for block in BLOCKS
+        if block.language in languages
+    ]
+    return pytest.mark.parametrize("block", chosen)
 
 
 @pytest.fixture
@@ -106,10 +134,10 @@ def lay(pytester, monkeypatch):
 def run(block, pytester, pytestconfig):
     """A function that runs pytest there, its asserts as they are in this run."""
     asserts = f"--assert={pytestconfig.getoption('assertmode')}"
-    # pytest-asyncio leaves a loop of its own open; in this process another test would be blamed.
-    apart = "asyncio" in block.code
-    start = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
-    return lambda *arguments: start(*QUIETLY, asserts, *arguments)
+    if not APART.isdisjoint(block.needs):
+        settings = ("-o", "asyncio_default_fixture_loop_scope=function")
+        return lambda *arguments: pytester.runpytest_subprocess(*settings, asserts, *arguments)
+    return lambda *arguments: pytester.runpytest_inprocess(*QUIETLY, asserts, *arguments)
 
 
 def skip_without(name):
@@ -120,8 +148,7 @@ def skip_without(name):
 
 @of("python")
 def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, run):
-    marker = MARKER.search(block.marker)
-    for needed in ((marker and marker["needs"]) or "").split():
+    for needed in block.needs:
         skip_without(needed)
     name = block.file_name
     lay({**block.files, name: block.code})
@@ -129,9 +156,14 @@ def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, run):
         compile(block.code, name, "exec")
         return
     outcomes = run(name).parseoutcomes()
-    kind = "failed" if marker and marker["outcome"] == "fails" else "passed"
-    assert outcomes.pop(kind) > 0
-    assert not outcomes, f"only {kind} tests were expected"
+    assert outcomes.keys() == {block.outcome}, f"only {block.outcome} tests were expected"
+
+
+@of("pycon")
+def test_a_session_prints_what_it_shows(block):
+    session = doctest.DocTestParser().get_doctest(block.code, {}, block.name, None, 0)
+
+    assert doctest.DebugRunner().run(session).failed == 0
 
 
 @of("ini", "toml")
