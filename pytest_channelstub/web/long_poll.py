@@ -64,14 +64,12 @@ class Page:
             next_poll_within: Gives, when this request ends, within how many real seconds
                 the next one comes; 0 if none is to come.
         """
-        lease = self._stub._keep_alive(self.token, self.client_id)
         with self._stub._lock:
             self._under_way += 1
-            before, self._lease = self._lease, lease
             self._cancel_timer()
-        if before is not None:
-            before.end()
         try:
+            if self._lease is None:
+                self._begin_lease()
             yield
         finally:
             self._finish(next_poll_within())
@@ -79,10 +77,16 @@ class Page:
     def end(self) -> None:
         """Keep the client connected no longer; it has two seconds on the stub's clock."""
         with self._stub._lock:
-            self._cancel_timer()
-            lease, self._lease = self._lease, None
+            lease = self._take_lease()
         if lease is not None:
             lease.end()
+
+    def _begin_lease(self) -> None:
+        lease = self._stub._keep_alive(self.token, self.client_id)
+        with self._stub._lock:
+            before, self._lease = self._lease, lease
+        if before is not None:  # of another request of the page that has begun meanwhile
+            before.end()
 
     def _finish(self, seconds: float) -> None:
         with self._stub._lock:
@@ -90,15 +94,26 @@ class Page:
             if self._under_way or self._lease is None:
                 return
             if seconds > 0:
-                self._timer = threading.Timer(seconds, self._expire, [self._lease])
+                self._timer = threading.Timer(seconds, self._expire)
                 self._timer.daemon = True
                 self._timer.start()
                 return
-        self.end()
+            lease = self._take_lease()
+        if lease is not None:
+            lease.end()
 
-    def _expire(self, lease: Lease) -> None:
-        if self._lease is lease:
-            self.end()
+    def _expire(self) -> None:
+        with self._stub._lock:
+            if self._timer is not threading.current_thread():  # cancelled as it fired
+                return
+            lease = self._take_lease()
+        if lease is not None:
+            lease.end()
+
+    def _take_lease(self) -> Lease | None:
+        self._cancel_timer()
+        lease, self._lease = self._lease, None
+        return lease
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 _FINISH_WITHIN = 0.3  # seconds
 _END_WITHIN = 0.2  # seconds
 # A stop waits for so long; a pytest run stops a server for each test that takes one.
-_STOP_WITHIN = 0.02  # seconds
+_STOP_WITHIN = 0.01  # seconds
 _LOOK_AT_CLOCK = 0.1  # seconds
 _BACKLOG = 256
 

@@ -79,18 +79,23 @@ def latency():
     tell(f"200 messages at once: {burst:.2f} s")
 
 
+def get(server, path):
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+
+
 def polls(clients=200, messages=10):
     with live() as (stub, server):
         received = [[] for _ in range(clients)]
 
         def listen(number, token):
-            path = f"/_ah/channel/dev?command=poll&channel={token}&wait=30&again=5&page=p"
+            query = f"channel={token}&page=p&next_poll_within=5"
+            get(server, f"/_ah/channel/dev?command=connect&{query}")
             while len(received[number]) < messages:
-                connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
-                with contextlib.closing(connection):
-                    connection.request("GET", path)
-                    if text := connection.getresponse().read().decode():
-                        received[number].append(text)
+                if text := get(server, f"/_ah/channel/dev?command=poll&{query}&wait=30"):
+                    received[number].append(text)
 
         threads = [
             threading.Thread(target=listen, args=(n, channel.create_channel(f"client-{n}")))
@@ -133,12 +138,9 @@ def starts(number=500):
             before = state()
         began = time.perf_counter()
         with ChannelServer(stub, app) as server:
-            connection = http.client.HTTPConnection(server.host, server.port)
-            with contextlib.closing(connection):
-                connection.request("GET", f"/_ah/channel/dev?command=connect&channel={token}")
-                connection.getresponse().read()
+            get(server, f"/_ah/channel/dev?command=connect&channel={token}")
         times.append(time.perf_counter() - began)
-        stub.timeline.clear()
+        stub.reset("all")
     after = state()
     stub.close()
     names = ("threads", "descriptors", "resident kB")
