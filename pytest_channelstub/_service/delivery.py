@@ -42,7 +42,7 @@ _BETWEEN = (
     "werkzeug.", "webtest.", "asyncio.",
 )  # fmt: skip
 _LONGEST_QUOTE = 200
-_MOST_READ = 16_384
+LONGEST_READ = 16_384
 # Handlers that cause each other's requests so many times in a row do so for ever.
 _MOST_IN_A_ROW = 1_000
 
@@ -267,7 +267,7 @@ class Outbox:
             raise
         outgoing.status = int(status[:3])
         if outgoing.status >= _FIRST_ERROR_STATUS:
-            outgoing.answer = _plain_text(body)
+            outgoing.answer = plain_text(body)
         quote = f": {shorten_repr(outgoing.answer)}" if outgoing.answer else ""
         self._answer(outgoing, status + quote)
         if outgoing.status >= _FIRST_ERROR_STATUS:
@@ -374,7 +374,7 @@ def post_form(
     try:
         for part in check_answer(answer, start.request):
             check_body(part, start.request)
-            if len(content) < _MOST_READ:
+            if len(content) < LONGEST_READ:
                 content += part
     finally:
         close = getattr(answer, "close", None)
@@ -485,7 +485,7 @@ def _warn(app: App, outgoing: Outgoing, status: str) -> None:
         f"the app answered {status!r} to POST {outgoing.url} for client id "
         f"{outgoing.client_id!r}{_advise(outgoing)}"
     )
-    code, line = outgoing.source or caller() or _definition(app)
+    code, line = outgoing.source or find_line(app, caller())
     warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
 
 
@@ -500,13 +500,23 @@ def _advise(outgoing: Outgoing) -> str:
     return f"{quote}: {advice}"
 
 
-def _definition(app: App) -> Source:
-    function = inspect.unwrap(app)
+def find_line(app: App | None, origin: Source | None) -> Source:
+    """The line to which a warning of an app points: the app's, or the test's.
+
+    Args:
+        app: The app. Of one that is an object of a framework, the framework's own line is
+            known, which helps nobody.
+        origin: The line that caused what is warned of, or gave the app.
+    """
+    function = inspect.unwrap(app) if callable(app) else app
     code = getattr(function, "__code__", None) or getattr(type(app).__call__, "__code__", None)
-    return (_warn.__code__, 1) if code is None else (code, code.co_firstlineno)
+    definition = (find_line.__code__, 1) if code is None else (code, code.co_firstlineno)
+    lines = [definition] if origin is None else [definition, origin]
+    ours = [line for line in lines if "site-packages" not in line[0].co_filename]
+    return (ours or lines)[0]
 
 
-def _plain_text(body: bytes) -> str:
+def plain_text(body: bytes) -> str:
     """The beginning of an answer, without the tags of HTML."""
     text = body.decode("utf-8", "replace")
     text = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.DOTALL | re.IGNORECASE)

@@ -13,8 +13,19 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.timeline import Row
 from pytest_channelstub._service.clock import real_monotonic
-from pytest_channelstub._service.delivery import StartResponse, check_answer, check_body
+from pytest_channelstub._service.delivery import (
+    LONGEST_READ,
+    ChannelAppWarning,
+    StartResponse,
+    caller,
+    check_answer,
+    check_body,
+    find_line,
+    plain_text,
+)
 from pytest_channelstub.web.long_poll import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
 
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from pytest_channelstub._record.timeline import Source
     from pytest_channelstub._service.stub import ChannelServiceStub
 
 try:
@@ -42,6 +54,7 @@ _END_WITHIN = 0.2  # seconds
 _STOP_WITHIN = 0.01  # seconds
 _LOOK_AT_CLOCK = 0.1  # seconds
 _BACKLOG = 256
+_SERVER_ERROR = 500
 
 
 class ChannelServer:
@@ -89,7 +102,8 @@ class ChannelServer:
         try:
             with _listen(host, port) as listening:
                 _warn_of_others(host, listening)
-                self._server = _Server(listening, _Recorder(self._middleware, self._errors))
+                recorder = _Recorder(self._middleware, self._errors, caller())
+                self._server = _Server(listening, recorder)
         except BaseException:
             self._return_app()
             raise
@@ -247,6 +261,12 @@ class _Handler(WSGIRequestHandler):
         finally:
             self.server.answering.discard(thread)
 
+    def make_environ(self) -> dict[str, Any]:
+        """The request as WSGI has it; Werkzeug's has a number, where PEP 3333 wants a str."""
+        environ: dict[str, Any] = super().make_environ()
+        environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
+        return environ
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log an answer; Werkzeug's own way reads the target as a URL, and fails if it is none."""
         self.log("info", "%r %s", self.requestline, code)
@@ -257,11 +277,20 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Recorder:
-    """Hands requests on, and keeps what is raised on the way."""
+    """Hands requests on, and keeps what goes wrong with their answers.
 
-    def __init__(self, app: Callable[..., Any], errors: list[BaseException]) -> None:
-        self._app = app
+    Args:
+        middleware: The service and the app.
+        errors: Takes what is raised.
+        origin: The line that built the server.
+    """
+
+    def __init__(
+        self, middleware: ChannelMiddleware, errors: list[BaseException], origin: Source | None
+    ) -> None:
+        self._middleware = middleware
         self._errors = errors
+        self._origin = origin
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -286,17 +315,40 @@ class _Recorder:
         __tracebackhide__ = True
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         start = StartResponse(request, start_response)
-        answer = self._app(environ, start)
+        answer = self._middleware(environ, start)
+        error = b""
         try:
             for part in check_answer(answer, request):
-                start.check_started()
                 check_body(part, request)
-                if environ["REQUEST_METHOD"] != "HEAD":
+                if int(start.check_started()[:3]) >= _SERVER_ERROR:
+                    error += part
+                elif environ["REQUEST_METHOD"] != "HEAD":
                     yield part
-            start.check_started()
         finally:
             if hasattr(answer, "close"):
                 answer.close()
+        status = start.check_started()
+        if int(status[:3]) >= _SERVER_ERROR:
+            # Before the browser has the answer: the test may end with it.
+            self._record_error(request, status, plain_text(error[:LONGEST_READ]))
+            yield error if environ["REQUEST_METHOD"] != "HEAD" else b""
+
+    def _record_error(self, request: str, status: str, text: str) -> None:
+        """Record and warn of an answer with which a framework reports an exception."""
+        quote = f": {shorten_repr(text)}" if text else ""
+        row = Row(0, "request", message=request, outcome=f"{status}{quote}")
+        stub, app = self._middleware.stub, self._middleware.app
+        stub._step_or_ignore(stub._plan_row, row)
+        began = f", which began {shorten_repr(text)}" if text else ""
+        message = (
+            f"the app answered {status!r} to {request}{began}: have the framework let the "
+            "exception through, so that the test fails with its traceback"
+        )
+        code, line = find_line(app, self._origin)
+        try:
+            warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
+        except ChannelAppWarning as warning:  # a filter makes it an error
+            self._errors.append(warning)
 
 
 def _join(threads: set[threading.Thread], timeout: float) -> None:

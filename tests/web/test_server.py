@@ -12,10 +12,11 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from wsgiref.validate import validator
 
 import pytest
 
-from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+from pytest_channelstub import ChannelAppWarning, ChannelServiceStub, FakeClock, channel
 from pytest_channelstub.web import ChannelServer
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -119,6 +120,196 @@ def test_an_exception_in_the_middle_of_an_answer_is_kept(stub):
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             get(server, "/")
         assert [str(error) for error in server.take_errors()] == ["the other half"]
+
+
+def no_start(_environ, _start_response):
+    return [b"text"]
+
+
+def two_starts(_environ, start_response):
+    start_response("200 OK", [])
+    start_response("200 OK", [])
+    return []
+
+
+def text_for_bytes(_environ, start_response):
+    start_response("200 OK", [])
+    return ["text"]
+
+
+def text_for_a_list(_environ, start_response):
+    start_response("200 OK", [])
+    return "text"
+
+
+def dict_of_headers(_environ, start_response):
+    start_response("200 OK", {"X-App": "yes"})
+    return []
+
+
+def status_of_digits(_environ, start_response):
+    start_response("200", [])
+    return []
+
+
+def header_of_two_lines(_environ, start_response):
+    start_response("200 OK", [("X-App", "one\r\nX-Other: two")])
+    return []
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (no_start, "answered without calling start_response"),
+        (two_starts, "called start_response twice"),
+        (text_for_bytes, "has 'text', of type str, in its body"),
+        (text_for_a_list, "return an iterable of bytes"),
+        (dict_of_headers, "pass a list of pairs"),
+        (status_of_digits, "pass a code and a reason in a str"),
+        (header_of_two_lines, "a header has no line break"),
+    ],
+)
+def test_an_app_that_breaks_pep_3333_is_an_error_that_says_how(stub, broken, what):
+    with ChannelServer(stub, broken) as server:
+        assert get(server, "/chat")[0] == 500
+        [error] = server.take_errors()
+    assert isinstance(error, AssertionError)
+    assert "PEP 3333 in its answer to GET /chat" in str(error)
+    assert what in str(error)
+
+
+def test_wsgirefs_validator_may_check_the_app(stub):
+    with ChannelServer(stub, validator(app)) as server:
+        assert get(server, "/chat?a=b") == (200, "OK", b"/chat?a=b")
+        assert dev(server, "connect", channel.create_channel("alice"))[0] == 200
+        assert server.take_errors() == []
+    assert [request.status for request in stub.requests] == [200]
+
+
+def internal_error(_environ, start_response):
+    start_response("500 Internal Server Error", [("Content-Type", "text/html")])
+    return [b"<style>p {}</style><h1>Oh no</h1>", b"<p>Traceback</p>"]
+
+
+def test_an_answer_of_500_is_recorded_and_warned_of_at_a_line_of_the_app(stub):
+    with ChannelServer(stub, internal_error) as server:
+        with pytest.warns(ChannelAppWarning, match="'500 Internal Server Error' to GET /") as got:
+            get(server, "/chat")
+        assert server.take_errors() == []
+    assert "which began 'Oh no Traceback'" in str(got[0].message)
+    assert (got[0].filename, got[0].lineno) == (__file__, internal_error.__code__.co_firstlineno)
+    [event] = stub.timeline.of(kind="request")
+    assert event.outcome == "500 Internal Server Error: 'Oh no Traceback'"
+    assert stub.requests == ()
+
+
+def test_a_warning_that_is_an_error_is_an_error_of_the_app(stub):
+    with ChannelServer(stub, internal_error) as server, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert get(server, "/chat")[0] == 500
+        [error] = server.take_errors()
+    assert isinstance(error, ChannelAppWarning)
+
+
+def until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it did not happen within five seconds")
+
+
+def test_a_head_request_has_no_body(stub):
+    head = b"HEAD /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    with ChannelServer(stub, app) as server:
+        for path in (b"chat", b"_ah/channel/jsapi"):
+            assert exchange(server, head % path).endswith(b"\r\n\r\n")
+    with ChannelServer(stub) as server:
+        assert exchange(server, head % b"chat").endswith(b"\r\n\r\n")
+
+
+def test_utf8_that_is_not_quoted_works_in_queries_and_paths(server, stub):
+    token = channel.create_channel("\u732b")
+    line = f"GET /_ah/channel/dev?command=connect&channel={token} HTTP/1.1\r\n\r\n"
+    assert exchange(server, line.encode()).endswith(b"\r\n\r\n1")
+    assert stub.connected_client_ids == ("\u732b",)
+    answer = exchange(server, "GET /\u732b?q=\u732b HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert "/\u732b" in answer.decode()
+    assert b"?q=%E7%8C%AB" in answer
+
+
+def test_its_app_hears_who_connects_unless_the_stub_has_one(stub):
+    with ChannelServer(stub, app) as server:
+        dev(server, "connect", channel.create_channel("alice"))
+        assert [request.status for request in stub.requests] == [200]
+    assert stub.app is None
+    stub.app = internal_error
+    with ChannelServer(stub, app):
+        assert stub.app is internal_error
+    assert stub.app is internal_error
+
+
+def test_what_is_not_a_wsgi_app_is_refused_and_leaves_no_server(stub, free_port):
+    async def asgi(scope, receive, send): ...
+
+    with pytest.raises(TypeError, match="an ASGI callable"):
+        ChannelServer(stub, asgi, free_port)
+    with ChannelServer(stub, app, free_port):
+        pass
+
+
+def test_a_client_times_out_by_itself_on_the_systems_clock():
+    now = [1_600_000_000.0]
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub, ChannelServer(stub, app) as server:
+        dev(server, "connect", channel.create_channel("alice"))
+        now[0] += 2
+        with stub._lock:  # nothing but the server's own look may come in between
+            until_event(stub, "timeout")
+    assert [request.url for request in stub.requests][1:] == ["/_ah/channel/disconnected/"]
+
+
+def until_event(stub, kind):
+    assert stub._changed.wait_for(lambda: any(row.kind == kind for row in stub.timeline._rows), 5)
+
+
+def test_an_error_of_a_handler_at_a_timeout_by_itself_is_kept():
+    now = [1_600_000_000.0]
+
+    def broken(environ, start_response):
+        if environ["PATH_INFO"] == "/_ah/channel/disconnected/":
+            raise RuntimeError("nobody may leave")
+        return app(environ, start_response)
+
+    with (
+        ChannelServiceStub(time_func=lambda: now[0]) as stub,
+        ChannelServer(stub, broken) as server,
+    ):
+        dev(server, "connect", channel.create_channel("alice"))
+        now[0] += 2
+        until(lambda: server._errors)
+        assert [str(error) for error in server.take_errors()] == ["nobody may leave"]
+
+
+def test_an_address_that_others_can_reach_is_warned_of(stub):
+    with pytest.warns(UserWarning, match=r"listens on 0\.0\.0\.0, which other machines"):
+        server = ChannelServer(stub, app, host="0.0.0.0")  # noqa: S104 (it is what is warned of)
+    with server:
+        assert (server.host, server.url) == ("0.0.0.0", f"http://0.0.0.0:{server.port}")  # noqa: S104
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as other:
+            other.request("GET", "/")
+            assert other.getresponse().status == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_it_may_listen_on_ipv6(stub):
+    with ChannelServer(stub, app, host="::1") as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        assert get(server, "/hello")[2] == b"/hello"
+
+
+def test_an_address_that_is_not_of_this_machine_is_an_error_that_names_it(stub):
+    with pytest.raises(OSError, match=r"of 192\.0\.2\.1: "):
+        ChannelServer(stub, host="192.0.2.1")
 
 
 def test_an_apps_own_connection_error_is_a_500_too(stub):
