@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -226,11 +228,16 @@ def make_channel_stub(pytestconfig: pytest.Config) -> MakeChannelStub:
 
     `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
     ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. The seed is
-    by default the line that calls it. A stub that is never closed ends with the session. Its
-    type is `pytest_channelstub.MakeChannelStub`.
+    by default the line that calls it. A stub that is never closed ends with the session. Under
+    Hypothesis that `with` in the test's body gives each example a stub of its own. Its type is
+    `pytest_channelstub.MakeChannelStub`.
     """
     session = pytestconfig.stash[_SESSION]
     base = session.options.settings
+    if "hypothesis" in sys.modules:
+        # An example has 200 ms, of which these would take the first one up to 150.
+        for name in ("freezegun", "pytest_channelstub._service.stub"):
+            importlib.import_module(name)
 
     def make(
         *,

@@ -80,6 +80,7 @@ class RunOptions(NamedTuple):
         reset: What is reset before each test.
         host: Where `channel_server` listens.
         port: The port of `channel_server`; 0 for one that is free.
+        freeze_ignore: Modules that see real time while `clock="freeze"` holds the process.
         non_defaults: The options that are not at their default, for pytest's header.
     """
 
@@ -88,6 +89,7 @@ class RunOptions(NamedTuple):
     reset: Reset
     host: str
     port: int
+    freeze_ignore: tuple[str, ...]
     non_defaults: tuple[str, ...]
 
 
@@ -161,7 +163,10 @@ def read_run_options(config: pytest.Config) -> RunOptions:
         non_defaults.append(f"port={port} (from --channelstub-port)")
     values.pop("appengine", None)
     scope, reset = values.pop("scope", "function"), values.pop("reset", "queues")
-    return RunOptions(Settings(**values), scope, reset, host, port, tuple(non_defaults))
+    freeze_ignore = values.pop("freeze_ignore", ())
+    return RunOptions(
+        Settings(**values), scope, reset, host, port, freeze_ignore, tuple(non_defaults)
+    )
 
 
 def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
@@ -342,6 +347,13 @@ def _parse_strict(value: Any) -> frozenset[str]:
     return wanted
 
 
+def _parse_modules(value: Any) -> tuple[str, ...]:
+    for name in value:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise _refusal(name, "names of modules and packages, such as app.polling")
+    return tuple(value)
+
+
 def _parse_presence(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _refusal(value, "True or False")
@@ -398,6 +410,7 @@ _OPTIONS = {
     "scope": _Option(_one_of(SCOPES)),
     "reset": _Option(_one_of(RESETS)),
     "appengine": _Option(_one_of(APPENGINE)),
+    "freeze_ignore": _Option(_parse_modules, "args", []),
 }
 _HELP = {
     "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
@@ -413,4 +426,6 @@ _HELP = {
     "nothing",
     "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
     "installed), always, never",
+    "freeze_ignore": "modules and packages whose code sees real time under clock='freeze', beside "
+    "pytest, subprocess and others that measure or wait",
 }

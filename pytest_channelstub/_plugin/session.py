@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_channelstub._plugin.options import ClockName, ItemOptions
     from pytest_channelstub._record.timeline import Timeline
     from pytest_channelstub._service.clock import FakeClock, Moment
+    from pytest_channelstub._service.freeze import FrozenClock
     from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub.web.server import ChannelServer
 
@@ -139,6 +140,7 @@ class Session:
         self.outcomes: dict[str, str] = {}
         self.notes: list[str] = []
         self._item: pytest.Item | None = None
+        self._held_clock: FrozenClock | None = None
         self._markers: list[pytest.Mark] = []
         self._servers: list[ChannelServer] = []
         self._app_errors: list[BaseException] = []
@@ -161,6 +163,7 @@ class Session:
         """
         self._note_late_errors()
         self._item, self._markers, self.wishes = item, [], self._no_wishes()
+        self._held_clock = None
         self.is_begun, self.left_out = False, 0
         self.outcomes.clear()
         self.watched = [each for each in self.watched if each.is_open()]
@@ -199,6 +202,7 @@ class Session:
                 each.skip_earlier_events()
         self._apply_wishes()
         self._follow_overrides()
+        self._hold_time()
 
     def lift_failing_calls(self) -> None:
         """Have no call fail any more, as the test is over."""
@@ -250,21 +254,21 @@ class Session:
         """
         # Imported when the first test asks for a stub: 20 ms of a start that needs none.
         from pytest_channelstub._service.delivery import check_app  # noqa: PLC0415
-        from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
         from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
 
         check_app(app)  # before there is a stub, which would stay active
-        stub = ChannelServiceStub(time_func=_make_clock(clock, start).time)
+        frozen = self._make_frozen_clock(start) if clock == "freeze" else None
+        stub = ChannelServiceStub(time_func=(frozen or _make_clock(clock, start)).time)
         if seed is not None:
             stub.seed = seed
         stub.app = app
         stub._presence = self.wishes.settings.presence if self.is_begun else presence
         stub._failing = self.wishes.failing
         self._find(stub).owned = stub
-        if isinstance(stub.clock, FrozenClock) and clock == "freeze":
-            stub._closing.append(stub.clock._thaw)
+        if frozen is not None:
+            stub._closing.append(frozen._thaw)
             try:
-                stub.clock._freeze()
+                frozen._freeze()
             except BaseException:
                 stub.close()
                 raise
@@ -279,7 +283,7 @@ class Session:
             settings = _options.read_settings(node, self.options.settings)
         stub = self.build(
             start=settings.start,
-            clock=settings.clock,
+            clock=self._held_clock or settings.clock,
             seed=node.nodeid if settings.seed is None else settings.seed,
             app=app,
             presence=settings.presence,
@@ -372,6 +376,28 @@ class Session:
                 each.owned._failing = self.wishes.failing
                 each.owned._presence = self.wishes.settings.presence
 
+    def _hold_time(self) -> None:
+        """Hold the process's time for a test, from before its first fixture to after its last."""
+        item, settings = self._item, self.wishes.settings
+        is_asked = "channel_stub" in getattr(item, "fixturenames", ())
+        if settings.clock != "freeze" or self.options.scope != "function" or not is_asked:
+            return
+        assert item is not None  # noqa: S101 (a test is under way)
+        clock = self._make_frozen_clock(settings.start)
+        try:
+            clock._freeze()
+        except RuntimeError:  # the fixture raises it: pytest's fixtures break when a hook does
+            return
+        # Called after those of the fixtures, which are added later.
+        item.addfinalizer(clock._thaw)
+        self._held_clock = clock
+
+    def _make_frozen_clock(self, start: Moment | None) -> FrozenClock:
+        from pytest_channelstub._service.clock import DEFAULT_START  # noqa: PLC0415 (as above)
+        from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
+
+        return FrozenClock(DEFAULT_START if start is None else start, self.options.freeze_ignore)
+
     def _follow_overrides(self) -> None:
         """Use the `channel_app` nearest to the test, also on a stub built with another."""
         funcargs = getattr(self._item, "funcargs", {})
@@ -459,11 +485,9 @@ class Session:
 
 def _make_clock(clock: ClockName | FakeClock, start: Moment | None) -> FakeClock:
     from pytest_channelstub._service import clock as clocks  # noqa: PLC0415 (only with a stub)
-    from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
 
     if isinstance(clock, clocks.FakeClock):
         return clock
     if clock == "system":
         return clocks.SystemClock()
-    kind = clocks.FakeClock if clock == "fake" else FrozenClock
-    return kind(clocks.DEFAULT_START if start is None else start)
+    return clocks.FakeClock(clocks.DEFAULT_START if start is None else start)

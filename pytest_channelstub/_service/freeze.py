@@ -267,8 +267,10 @@ def _replace(values: dict[int, Any], prefixes: tuple[str, ...] = ("",)) -> None:
             continue
         try:
             # A lazy module's own way to its attributes would load it.
-            namespace = object.__getattribute__(module, "__dict__")
-            for name, value in [*namespace.items()]:
+            namespace = object.__getattribute__(module, "__dict__").copy()
+            if values.keys().isdisjoint(map(id, namespace.values())):  # half the time of the loop
+                continue
+            for name, value in namespace.items():
                 if id(value) in values and name not in names:
                     setattr(module, name, values[id(value)])
         except Exception:  # noqa: BLE001, S112 (anything may be among the modules: the others count)
