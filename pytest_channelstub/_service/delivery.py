@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_channelstub._record.timeline import Source
-    from pytest_channelstub._service.state import Change
+    from pytest_channelstub._service.state import Change, Operation
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -147,9 +147,10 @@ class Outbox:
         self.app: App | None = None
         self.answers = 0
         self._changed = changed
-        self._waiting: dict[str, deque[Outgoing]] = {}
-        # By client id: the call that delivers.
-        self._under_way: dict[str, FrameType] = {}
+        # By client id; what was postponed has none.
+        self._waiting: dict[str | None, deque[Outgoing | Callable[[], object]]] = {}
+        # As above: the call that delivers.
+        self._under_way: dict[str | None, FrameType] = {}
         # By thread: the depth of the request whose handler runs.
         self._depths: dict[int, int] = {}
 
@@ -161,6 +162,11 @@ class Outbox:
         outgoing.depth = self._depths.get(threading.get_ident(), 0) + 1
         waiting = self._waiting.setdefault(outgoing.client_id, deque())
         return [partial(waiting.append, outgoing)]
+
+    def postpone(self, function: Callable[..., object], *args: object) -> Operation:
+        """Have code that is not ours called once the lock is released, in order."""
+        waiting = self._waiting.setdefault(None, deque())
+        return partial(waiting.append, partial(function, *args))
 
     def has_waiting(self) -> bool:
         """Whether there may be something to deliver."""
@@ -177,18 +183,13 @@ class Outbox:
 
     def is_idle(self) -> bool:
         """Whether every request has been answered."""
-        return all(
-            outgoing.is_answered
-            for waiting in tuple(self._waiting.values())
-            for outgoing in tuple(waiting)
-        )
+        return all(outgoing.is_answered for outgoing in self._requests())
 
     def forget(self) -> None:
         """Deliver nothing of what waits; what is under way goes on."""
-        for waiting in tuple(self._waiting.values()):
-            for outgoing in tuple(waiting):
-                if not outgoing.is_begun:
-                    outgoing.outcome, outgoing.is_answered = "not delivered", True
+        for outgoing in self._requests():
+            if not outgoing.is_begun:
+                outgoing.outcome, outgoing.is_answered = "not delivered", True
 
     def renew(self, changed: threading.Condition) -> None:
         """After a fork, in which only this thread goes on: notify another condition."""
@@ -201,16 +202,20 @@ class Outbox:
             client_id: frame for client_id, frame in self._under_way.items() if frame in stack
         }
 
-    def _deliver_to(self, client_id: str) -> None:
+    def _requests(self) -> list[Outgoing]:
+        waiting = [each for queue in tuple(self._waiting.values()) for each in tuple(queue)]
+        return [each for each in waiting if isinstance(each, Outgoing)]
+
+    def _deliver_to(self, client_id: str | None) -> None:
         frame = sys._getframe()
         # Another call may leave a request to this one at its very end.
         while call_locked(self._changed, self._take, client_id, frame):
             try:
-                self._deliver_all(client_id, self._waiting[client_id])
+                self._deliver_all(self._waiting[client_id])
             finally:
                 self._under_way.pop(client_id, None)
 
-    def _take(self, client_id: str, frame: FrameType) -> bool:
+    def _take(self, client_id: str | None, frame: FrameType) -> bool:
         """Begin to deliver to a client, if something waits and no other call is at it."""
         if not self._waiting.get(client_id):
             self._waiting.pop(client_id, None)
@@ -221,16 +226,24 @@ class Outbox:
         self._under_way[client_id] = frame
         return True
 
-    def _deliver_all(self, client_id: str, waiting: deque[Outgoing]) -> None:
+    def _deliver_all(self, waiting: deque[Outgoing | Callable[[], object]]) -> None:
         while waiting:
-            outgoing = waiting[0]
             try:
-                self._deliver_one(outgoing)
+                self._deliver_first(waiting)
             except Exception:
-                waiting.popleft()
-                self._deliver_all(client_id, waiting)  # what it raises has our error as context
+                self._deliver_all(waiting)  # what it raises has our error as context
                 raise
-            waiting.popleft()
+
+    def _deliver_first(self, waiting: deque[Outgoing | Callable[[], object]]) -> None:
+        first = waiting[0]
+        if not isinstance(first, Outgoing):
+            waiting.popleft()()  # type: ignore[operator]  # it is `first`
+            return
+        try:
+            self._deliver_one(first)
+        finally:
+            if first.is_answered:
+                waiting.popleft()
 
     def _deliver_one(self, outgoing: Outgoing) -> None:
         app = self.app
@@ -259,11 +272,16 @@ class Outbox:
                 self._depths.pop(me, None)
 
     def _post(self, app: App, outgoing: Outgoing) -> None:
-        outgoing.is_begun = True
+        def call(environ: dict[str, Any], start_response: StartResponse) -> Any:
+            outgoing.is_begun = True
+            return app(environ, start_response)
+
         try:
-            status, body = post_form(app, outgoing.url, outgoing.client_id, outgoing.source_ip)
+            status, body = post_form(call, outgoing.url, outgoing.client_id, outgoing.source_ip)
         except BaseException as error:
-            self._answer(outgoing, format_exception(error))
+            # What Ctrl-C has kept from the app waits for the next call.
+            if outgoing.is_begun or isinstance(error, Exception):
+                self._answer(outgoing, format_exception(error))
             raise
         outgoing.status = int(status[:3])
         if outgoing.status >= _FIRST_ERROR_STATUS:

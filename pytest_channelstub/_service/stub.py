@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
         SendMessageRequest,
     )
     from pytest_channelstub._service.delivery import Request
-    from pytest_channelstub._service.state import Change, Operation
+    from pytest_channelstub._service.state import Change
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = formatting.hide_frame
@@ -138,9 +137,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._state = State(self.timeline, self._outbox, timeout)
         # Of the clients alone: a state that knows its stub would keep it from being freed.
         self.timeline._live_lists = partial(live_lists, self._state.clients)
-        # Calls of code that is not ours, made once the lock is released: of `log`, and of a
-        # request_data's own dispatcher.
-        self._postponed: deque[Callable[[], object]] = deque()
         self._presence = True
         # The pages that have connected over HTTP in this test; what others say changes nothing.
         self._pages: dict[tuple[str, str], Page] = {}
@@ -698,7 +694,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             outgoing, change = self._outgoing("disconnected", timed_out, due, None)
             cause = timer.cause or f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
             ended = self._state.end("timeout", due, timed_out, None, outgoing, f"{cause}, ", timer)
-            done = self._postpone(self._log, "Channel of client id %s has timed out", timed_out)
+            done = self._outbox.postpone(
+                self._log, "Channel of client id %s has timed out", timed_out
+            )
             return [*ended, *change, done]
 
         self._commit(plan)
@@ -713,21 +711,13 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if change:
             self._changed.notify_all()
 
-    def _postpone(self, function: Callable[..., object], *args: object) -> Operation:
-        """Have code that is not ours called once the lock is released."""
-        return partial(self._postponed.append, partial(function, *args))
-
     def _deliver(self) -> None:
-        """Call what was postponed, and deliver the requests to the app.
+        """Deliver the requests to the app, and call what was postponed.
 
         A finalizer or a signal handler may run inside a step: what it leaves is delivered
         at the end of that.
         """
-        if self._lock._is_owned():
-            return
-        while self._postponed:
-            self._postponed.popleft()()
-        if self._outbox.has_waiting():
+        if self._outbox.has_waiting() and not self._lock._is_owned():
             self._outbox.deliver()
 
     def _check_open(self) -> None:
@@ -784,7 +774,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if dispatcher is None:
             return self._state.refresh(now, client_id)
         due = self._state.deadline(now, client_id) / MICROSECONDS
-        return [self._postpone(dispatcher.update_event, due, _TIMER, client_id)]
+        return [self._outbox.postpone(dispatcher.update_event, due, _TIMER, client_id)]
 
     def _plan_reject(self, now: int, token: object, source: Source | None) -> _Steps[Error]:
         """Record that somebody connects with a token that is not valid."""
@@ -859,7 +849,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if received is not None:
                 change.append(partial(received.append, message))
             return change, message
-        if reader == "pop":
+        if queue is None or reader == "pop":  # a poll may find itself disconnected meanwhile
             return [], None
         return [self._state.record(Row(now, "poll", client_id, token, source=source))], None
 
@@ -895,7 +885,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         ended = self._state.end(kind, now, client_id, source, outgoing, token=token, holder=holder)
         dispatcher = self._foreign_dispatcher()
         if dispatcher is not None:
-            handed = [self._postpone(dispatcher.cancel_events, client_id), *handed]
+            handed = [self._outbox.postpone(dispatcher.cancel_events, client_id), *handed]
         return [*ended, *handed], None
 
     def _keep_alive(self, token: str | bytes, client_id: str | None = None) -> Lease:
@@ -980,14 +970,14 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """The request to the app, and what else is to do; another dispatcher takes the request."""
         if not self._presence:
             return None, []
-        done = self._postpone(
+        done = self._outbox.postpone(
             self._log, "Telling the app that client id %s is %s", client_id, event
         )
         path = f"/_ah/channel/{event}/"
         dispatcher = self._foreign_dispatcher()
         if dispatcher is None:
             return Outgoing(client_id, path, now, self.XMPP_PUBLIC_IP, source=source), [done]
-        post = self._postpone(
+        post = self._outbox.postpone(
             dispatcher.add_async_request,
             "POST", path, [_FORM], f"from={client_id}", self.XMPP_PUBLIC_IP,
         )  # fmt: skip
@@ -1003,7 +993,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _hand_over_timer(self, dispatcher: Any, now: int, client_id: str) -> Callable[[], object]:
         due = self._state.deadline(now, client_id) / MICROSECONDS
         run = partial(self._run_foreign_timer, client_id, due)
-        return self._postpone(dispatcher.add_event, run, due, _TIMER, client_id)
+        return self._outbox.postpone(dispatcher.add_event, run, due, _TIMER, client_id)
 
     def _run_foreign_timer(self, client_id: str, due: float) -> None:
         note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
