@@ -41,6 +41,12 @@ anything = st.one_of(
     st.builds(object),
 )
 
+
+def as_text(value):
+    """What comes out where a text went in, or its UTF-8 bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
 RAISING = (
     "validate_token_and_extract_client_id",
     "connect_channel",
@@ -99,7 +105,7 @@ def test_mutated_tokens_raise_nothing_but_the_two_token_errors(channel_stub):
 
 @plainly
 @given(token=anything)
-def test_whatever_is_no_token_is_an_invalid_token_or_nothing(channel_stub, token):
+def test_a_value_that_is_not_a_token_is_refused_or_gives_nothing(channel_stub, token):
     for method in RAISING:
         with pytest.raises(InvalidTokenError):
             getattr(channel_stub, method)(token)
@@ -114,7 +120,7 @@ def test_a_client_id_makes_a_token_that_says_it_or_is_refused(channel_stub, clie
         token = channel.create_channel(client_id)
     except channel.InvalidChannelClientIdError:
         return
-    assert channel_stub.validate_token_and_extract_client_id(token) == client_id
+    assert channel_stub.validate_token_and_extract_client_id(token) == as_text(client_id)
     assert channel_stub.connect_and_pop_first_message(token) is None
 
 
@@ -138,7 +144,7 @@ def test_a_message_arrives_as_it_was_or_is_refused(channel_stub, message):
         channel.send_message("alice", message)
     except channel.InvalidMessageError:
         return
-    assert channel_stub.pop_first_message(token) == message
+    assert channel_stub.pop_first_message(token) == as_text(message)
 
 
 @plainly
@@ -149,7 +155,7 @@ def test_an_address_reaches_nobody_or_is_refused(channel_stub, to):
     except channel.InvalidChannelClientIdError:
         return
     assert channel_stub.timeline[-1].kind == "drop"
-    assert channel_stub.timeline[-1].client_id == to
+    assert channel_stub.timeline[-1].client_id == as_text(to)
 
 
 @plainly
@@ -217,17 +223,19 @@ def test_a_good_token_is_answered_whatever_comes_with_it(ask, command, more, coo
 # Settings and times.
 
 
-class Asked:
-    """Stands in for pytest's config, of whose settings one has a hostile value."""
+class Config:
+    """In place of pytest's config: one of its ini values is hostile."""
 
     def __init__(self, name, value):
-        self.settings = {f"channelstub_{name}": value}
+        self.values = {f"channelstub_{name}": [value] if name == "strict" else value}
 
     def getini(self, name):
-        return self.settings.get(name, "")
+        return self.values.get(
+            name, _options._OPTIONS[name.removeprefix("channelstub_")].ini_default
+        )
 
-    def getoption(self, _name, default):
-        return default
+    def getoption(self, name, default=None):
+        return {"channelstub_host": "127.0.0.1", "channelstub_port": 0}.get(name, default)
 
 
 @plainly
@@ -240,16 +248,16 @@ class Asked:
 )
 def test_an_ini_value_is_taken_or_a_usage_error_that_names_it(name, value):
     try:
-        _options.of_run(Asked(name, value))
+        _options.read_run_options(Config(name, value))
     except pytest.UsageError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = f"channelstub_{name}"
-    assert f"channelstub_{name}" in told
+        return
+    assert message.startswith(f"ini channelstub_{name}: ")
 
 
-class Marked:
-    """Stands in for a test with one marker."""
+class Item:
+    """In place of a test that has one marker."""
 
     nodeid = "test_it.py::test_it"
 
@@ -263,6 +271,7 @@ class Marked:
         return self.marker if self.marker.name == name else None
 
 
+DEFAULTS = _options.read_run_options(Config("clock", ""))
 keywords = st.sampled_from(["start", "clock", "seed", "strict", "what", "error", "call", "rate"])
 
 
@@ -273,17 +282,15 @@ keywords = st.sampled_from(["start", "clock", "seed", "strict", "what", "error",
     named=st.dictionaries(keywords | st.text(max_size=5), anything, max_size=3),
 )
 def test_a_markers_arguments_are_taken_or_the_test_fails_and_is_named(name, arguments, named):
-    test = Marked(pytest.Mark(name, tuple(arguments), named, _ispytest=True))
+    item = Item(pytest.Mark(name, tuple(arguments), named, _ispytest=True))
     try:
-        _options.of_node(test, _options.Settings())
-        _options.reset_of(test, "queues")
-        _options.errors_of(test)
+        _options.read_item_options(item, DEFAULTS)
     except pytest.fail.Exception as error:
-        told, traced = str(error), error.pytrace
+        message, shows_frames = str(error), error.pytrace
     else:
-        told, traced = test.nodeid, False
-    assert not traced
-    assert told.startswith(test.nodeid)
+        return
+    assert not shows_frames
+    assert message.startswith(item.nodeid)
 
 
 @plainly
@@ -297,10 +304,10 @@ def test_a_clock_starts_at_a_time_or_says_why_not(start):
 
 
 @plainly
-@given(span=anything | st.timedeltas() | st.floats(allow_nan=True), back=st.booleans())
-def test_a_clock_moves_by_a_span_or_says_why_not(span, back):
+@given(duration=anything | st.timedeltas() | st.floats(allow_nan=True), back=st.booleans())
+def test_a_clock_moves_by_a_duration_or_says_why_not(duration, back):
     clock = FakeClock()
     try:
-        (clock.tick if back else clock.advance)(span)
+        (clock.tick if back else clock.advance)(duration)
     except (TypeError, ValueError):
         assert clock.elapsed == 0
