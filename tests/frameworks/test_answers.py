@@ -263,3 +263,52 @@ def test_every_shape_of_a_wsgi_callable_is_taken(make_channel_stub, app):
         warnings.simplefilter("error")
         stub = connect(make_channel_stub, app)
     assert stub.requests[0].status == 200
+
+
+# The same under the live server: what a page, or a test, gets for an answer.
+
+FAULTY_SITE = """
+    import pytest
+
+    @pytest.fixture
+    def channel_app():
+        def app(environ, start_response):
+            if environ["PATH_INFO"].startswith("/_ah/"):
+                start_response("200 OK", [("Content-Type", "text/plain")])
+                return [b""]
+            start_response("500 Internal Server Error", [("Content-Type", "text/html")])
+            return [b"<h1>Server error</h1>no such table"]
+        return app
+"""
+VISIT = """
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    import pytest
+
+    def test_it(channel_server):
+        with pytest.raises(HTTPError):
+            urlopen(channel_server.url_for("/page"))
+"""
+
+
+def test_an_answer_of_500_under_the_live_server_is_warned_of(pytester):
+    pytester.makeconftest(FAULTY_SITE)
+    pytester.makepyfile(VISIT)
+
+    result = pytester.runpytest_inprocess("-W", "default")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*ChannelAppWarning: *500 Internal Server Error*GET /page*no such table*"]
+    )
+
+
+def test_an_answer_of_500_under_the_live_server_is_in_the_report_of_a_failure(pytester):
+    pytester.makeconftest(FAULTY_SITE)
+    pytester.makepyfile(VISIT + '        assert not "what the page was to do"\n')
+
+    result = pytester.runpytest_inprocess("-W", "default")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*channel timeline*", "*/page -> 500 Internal Server Error*"])
