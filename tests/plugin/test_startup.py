@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-UNWANTED = ("freezegun", "google", "http", "asyncio", "werkzeug", "wsgiref", "hashlib", "json")
+UNWANTED = ("freezegun", "google", "http", "asyncio", "werkzeug", "wsgiref")
 
 
 def printed_by(code):
