@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub import apiproxy_errors
@@ -171,8 +172,16 @@ class APIProxyStub:
         self._errors: dict[str | None, FailingCalls] = {}
         # Errors beside what SetError has set, which only their owner lifts.
         self._failing: Sequence[Any] = ()
-        # A generator of its own: the global one is never touched.
-        self._random = random.Random()  # noqa: S311 (for tests, not for secrets)
+
+    @cached_property
+    def _random(self) -> random.Random:
+        """A generator of its own: the global one is never touched."""
+        # Made at its first use, which most tests never come to: a third of a stub's making.
+        return random.Random(self._random_seed())  # noqa: S311 (for tests, not for secrets)
+
+    def _random_seed(self) -> int | str | None:
+        """What the generator is seeded with; None for anything."""
+        return None
 
     def CreateRPC(self) -> RPC:
         """An `RPC` that this stub will answer."""

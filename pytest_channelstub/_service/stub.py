@@ -143,7 +143,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._is_closed = False
         self._closing: list[Callable[[], object]] = []
         self._origin = caller()
-        self.seed = self._seed_from_origin()
+        self._seed: int | str | None = None
+        # Where others that were built by the same line are active, its number among them.
+        self._number = sum(
+            getattr(stub, "_origin", None) == self._origin for stub in apiproxy.registry.stubs()
+        )
         self.clock._attach(self)
         apiproxy.registry.activate(self)
 
@@ -179,12 +183,18 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         By default it is the line where the stub was built, so that every run is the same.
         """
-        return self._seed
+        if self._seed is not None:
+            return self._seed
+        line = format_source(self._origin)
+        return f"{line} {self._number}" if self._number else line
 
     @seed.setter
     def seed(self, seed: int | str) -> None:
         self._seed = seed
-        self._random = random.Random(seed)  # noqa: S311 (no secret)
+        self.__dict__.pop("_random", None)
+
+    def _random_seed(self) -> int | str:
+        return self.seed
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -1045,7 +1055,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             *self._state.forget_clients(),
             *self._plan_epoch({}),
             self._errors.clear,
-            partial(setattr, self, "_random", random.Random(self._seed)),  # noqa: S311 (no secret)
+            partial(setattr, self, "_random", random.Random(self.seed)),  # noqa: S311 (no secret)
         ]
 
     def _plan_epoch(self, carried: dict[str, float]) -> Change:
@@ -1072,15 +1082,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if what not in _RESETS:
             message = f"reset takes 'queues', 'all' or 'nothing', got {what!r}"
             raise ValueError(message)
-
-    def _seed_from_origin(self) -> str:
-        """The line where the stub is built; its number, where others of that line are active."""
-        line = format_source(self._origin)
-        others = (
-            stub for stub in apiproxy.registry.stubs() if isinstance(stub, ChannelServiceStub)
-        )
-        same = sum(format_source(stub._origin) == line for stub in others)
-        return f"{line} {same}" if same else line
 
     def _renew_locks(self) -> None:
         """In a forked process: free what threads held that are not in it."""
