@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import _tokens
+from pytest_channelstub._assertions import messages
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class ChannelClient:
         """
         message = self.poll() if self.connected else None
         if message is None:
-            raise AssertionError(self._why_nothing())
+            raise AssertionError(self._explain_nothing())
         return message
 
     def receive_json(self) -> Any:
@@ -132,15 +133,14 @@ class ChannelClient:
         try:
             return json.loads(message)
         except ValueError as error:
-            text = f"{self.client_id!r} received {message!r:.200}, which is not JSON: {error}"
-            raise AssertionError(text) from None
+            raise AssertionError(messages.not_json(self.client_id, message, error)) from None
 
     def receive_all(self) -> list[str]:
         """All messages that wait, oldest first; none while not connected."""
-        messages: list[str] = []
+        received: list[str] = []
         while self.messages and (message := self.poll()) is not None:
-            messages.append(message)
-        return messages
+            received.append(message)
+        return received
 
     def close(self) -> None:
         """Leave, as a page does when it is closed; the app is told at once.
@@ -158,12 +158,10 @@ class ChannelClient:
         if self._lease is not None:
             self._lease.end()
 
-    def _why_nothing(self) -> str:
-        from pytest_channelstub._assertions import messages as failures  # noqa: PLC0415 (only a failure needs it)
-
+    def _explain_nothing(self) -> str:
         if self._closed:
             return f"the client of {self.client_id!r} is closed: open another to read on"
-        return failures.nothing_to_receive(self._stub, self.client_id)
+        return messages.nothing_to_receive(self._stub, self.client_id, self.token)
 
 
 class ConnectClient(Protocol):

@@ -1,28 +1,45 @@
-"""The nearest miss: which message comes closest to what was expected, and where it differs."""
+"""Which message comes closest to what was expected, and in what it differs."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub._record import formatting, matching
+from pytest_channelstub._record.formatting import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-_MOST_FIELDS = 12
 _MOST_LINES = 12
-_MOST_COMPARED = 1000
+_MOST_COMPARED = 1_000  # lines
 _CONTEXT = 24
-_CLOSE_ENOUGH = 0.6
+_LONG = 40
+_LEAST_COMMON = 2
+_SAME_BUT_CASE = 0.5
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MISSING = object()
 
 
-MISSING = object()
-"""Stands where one side of a difference has no value."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """In what a message differs from what was expected.
+
+    Attributes:
+        sentence: What to say of the message: "has 'hi' at text, not 'ho'".
+        lines: More of it, where the sentence does not say all.
+        advice: What to type next, in sentences; or empty.
+        shows_message: Whether the sentence or the lines show all of the message.
+    """
+
+    sentence: str
+    lines: tuple[str, ...] = ()
+    advice: str = ""
+    shows_message: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +48,16 @@ class Difference:
 
     Attributes:
         path: Where, such as `user.names[2]`; empty for the whole.
-        expected: What was expected there, or `MISSING`.
-        found: What is there, or `MISSING`.
-        note: What else there is to say, or empty.
+        expected: What was expected there, or `_MISSING`.
+        found: What is there, or `_MISSING`.
     """
 
     path: str
     expected: Any
     found: Any
-    note: str = ""
 
 
-def nearest(expected: object, messages: Sequence[str], *, least: float = 0.0) -> int | None:
+def find_nearest(expected: object, messages: Sequence[str], least: float) -> int | None:
     """Which message comes closest.
 
     Args:
@@ -53,126 +68,168 @@ def nearest(expected: object, messages: Sequence[str], *, least: float = 0.0) ->
     Returns:
         Its index, or None if there is none so near.
     """
-    best, best_score = None, least
-    for index, message in enumerate(messages):
-        score = likeness(expected, message)
-        if score >= best_score:
-            best, best_score = index, score
-    return best
+    scores = [(similarity(expected, message), index) for index, message in enumerate(messages)]
+    best = max(scores, default=(-1.0, 0))
+    return best[1] if best[0] >= least else None
 
 
-def likeness(expected: object, message: str) -> float:
+def similarity(expected: object, message: str) -> float:
     """How near a message is to what was expected: 0 is not at all, 1 is a match."""
     if matching.may_match(expected, message):
         return 1.0
-    if isinstance(expected, str):
-        return _text_likeness(expected, message)
-    if not matching.is_json(expected):
-        return 0.0
     value = matching.read_json(message)
-    if isinstance(value, matching.NotJson):
+    if isinstance(expected, str):
+        longest = max(len(expected), len(message))
+        is_case = expected.casefold() == message.casefold()
+        return 0.99 * max(sum(_common_ends(expected, message)) / longest, _SAME_BUT_CASE * is_case)
+    if not matching.is_json(expected) or isinstance(value, matching.NotJson):
         return 0.0
-    whole = max(_leaves(expected), _leaves(value))
-    apart = sum(
-        max(_leaves(one.expected), _leaves(one.found)) for one in differences(expected, value)
-    )
-    return 0.99 * max(0.0, 1 - apart / whole)
+    if isinstance(value, str):
+        return 0.99 * matching.may_match(expected, value)
+    return 0.99 * _json_similarity(expected, value)
 
 
-def explain(expected: object, message: str, *, full: bool = False) -> list[str]:
-    """Where a message differs from what was expected, as lines.
+def compare(expected: object, message: str) -> Comparison:
+    """In what a message differs from what was expected.
 
     Args:
         expected: As in `matching.matches`.
         message: One that does not match.
-        full: Whether to show everything, however long.
     """
     if isinstance(expected, str):
-        return _text_lines(expected, message, full=full)
+        return _compare_texts(expected, message)
     if isinstance(expected, re.Pattern):
-        return [f"{expected.pattern!r} is found nowhere in it"]
+        return Comparison("does not match")
     if not matching.is_json(expected):
-        return [f"it is not equal to {show(expected, full=full)}"]
+        return Comparison("is not equal to it")
+    if message == str(expected):
+        return Comparison("is its str(), not JSON", (), "Have the app send json.dumps(...) of it.")
     value = matching.read_json(message)
     if isinstance(value, matching.NotJson):
-        return [f"it is not JSON: {value.reason}"]
-    return _json_lines(expected, value, full=full)
+        return Comparison(f"is not JSON: {value.reason}")
+    if isinstance(value, str) and matching.may_match(expected, value):
+        return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
+    return _compare_json(expected, value)
 
 
-def show(value: object, *, full: bool = False) -> str:
+def show(value: object) -> str:
     """A value, shortened unless all of it is wanted."""
+    if value is matching.ANY:
+        return "a message"
     if isinstance(value, str):
-        return formatting.quoted(value, None if full else formatting.SHORT)
+        return formatting.quoted(value, None if settings.full else formatting.SHORT)
     if isinstance(value, re.Pattern):
-        return f"a message in which {value.pattern!r} is found"
-    if isinstance(value, Decimal):
-        return str(value)
+        return f"a match of {value.pattern!r}"
     try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # Python shows neither depth nor digits without end
+        text = formatting.bare(repr(value))
+    except (RecursionError, ValueError):  # Python shows neither endless depth nor endless digits
         return f"a value of type {type(value).__name__}, too large to be shown"
-    if not text.isprintable():
-        text = formatting.quoted(text, None)[1:-1]
-    if full or len(text) <= 2 * formatting.SHORT:
-        return text
-    return f"{text[: formatting.SHORT]} ... {text[-formatting.SHORT // 2 :]}"
+    return text if settings.full else formatting.shorten(text, 2 * formatting.SHORT)
 
 
-def differences(expected: object, found: object) -> Iterator[Difference]:
+def _compare_texts(expected: str, message: str) -> Comparison:
+    left, right = matching.read_json(expected), matching.read_json(message)
+    if isinstance(left, (dict, list)):
+        if matching.is_same(left, right):
+            kind = type(left).__name__
+            advice = f"Pass the {kind} itself: a {kind} is compared as JSON."
+            return Comparison("is the same JSON, written differently", (), advice)
+        if isinstance(right, str) and matching.is_same(left, matching.read_json(right)):
+            return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
+    lines = _text_lines(expected, message)
+    difference = matching.spelling_difference(expected, message)
+    if difference:
+        if not (expected.isascii() and message.isascii()):
+            lines = [f"expected  {expected!a}", f"found     {message!a}"]
+        return Comparison(f"differs in {difference} alone", tuple(lines), shows_message=True)
+    head, tail = _common_ends(expected, message)
+    if head + tail < _LEAST_COMMON:
+        return Comparison(f"is {show(message)}", shows_message=True)
+    where = f"differs from character {head + 1} on" if head else "differs in its beginning"
+    return Comparison(where, tuple(lines), shows_message=True)
+
+
+def _compare_json(expected: object, value: object) -> Comparison:
+    found = list(find_differences(expected, value))
+    if (
+        isinstance(expected, (list, tuple))
+        and isinstance(value, list)
+        and sorted(map(_dump, expected)) == sorted(map(_dump, value))
+    ):
+        return Comparison("has the same items in another order")
+    if len(found) == 1:
+        [one] = found
+        if isinstance(one.expected, str) and isinstance(one.found, str) and len(one.found) > _LONG:
+            return Comparison(f"differs at {one.path}", tuple(_text_lines(one.expected, one.found)))
+        return Comparison(_describe_difference(one))
+    paths = [one.path or "the whole" for one in found]
+    shown = found if settings.full else found[:_MOST_LINES]
+    column = max(map(formatting.width, paths[: len(shown)]))
+    lines = [
+        f"{path}{' ' * (column - formatting.width(path))}  {_format_difference(one)}"
+        for path, one in zip(paths, shown, strict=False)
+    ]
+    if len(found) > len(shown):
+        lines.append(f"({formatting.plural(len(found) - len(shown), 'more field')}: run with -vv)")
+    return Comparison(f"differs in {len(found):,} fields", tuple(lines))
+
+
+def find_differences(expected: object, found: object, path: str = "") -> Iterator[Difference]:
     """Where two values of JSON differ, field by field, in the order of what was expected."""
-    todo: list[tuple[str, Any, Any]] = [("", expected, found)]
-    while todo:
-        path, left, right = todo.pop()
-        if isinstance(left, dict) and isinstance(right, dict):
-            todo.extend(reversed(list(_fields(path, left, right))))
-        elif isinstance(left, (list, tuple)) and isinstance(right, list):
-            todo.extend(reversed(list(_items(path, left, right))))
-        elif left is MISSING or right is MISSING or not matching.same(left, right):
-            yield Difference(path, left, right, _note(left, right))
+    try:
+        if isinstance(expected, dict) and isinstance(found, dict):
+            for key in [*expected, *(key for key in found if key not in expected)]:
+                sides = expected.get(key, _MISSING), found.get(key, _MISSING)
+                yield from find_differences(*sides, _join(path, key))
+        elif isinstance(expected, (list, tuple)) and isinstance(found, list):
+            for place, left, right in _pair_items(expected, found):
+                yield from find_differences(left, right, f"{path}[{place}]")
+        elif expected is _MISSING or found is _MISSING or not matching.is_same(expected, found):
+            yield Difference(path, expected, found)
+    except RecursionError:
+        yield Difference(path, expected, found)
 
 
-def _fields(
-    path: str, left: dict[Any, Any], right: dict[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    for key, value in left.items():
-        there = isinstance(key, str) and key in right
-        yield _join(path, key), value, right[key] if there else MISSING
-    for key, value in right.items():
-        if key not in left:
-            yield _join(path, key), MISSING, value
-
-
-def _items(path: str, left: Sequence[Any], right: list[Any]) -> Iterator[tuple[str, Any, Any]]:
+def _pair_items(left: Sequence[Any], right: list[Any]) -> Iterator[tuple[int, Any, Any]]:
     """Pair the items of two lists; with one more or less, the ends that agree stay paired."""
     head = tail = 0
     if len(left) != len(right):
-        head = _agreeing(zip(left, right, strict=False))
+        head = _count_same(zip(left, right, strict=False))
         rest = min(len(left), len(right)) - head
-        tail = min(
-            rest, _agreeing(zip(reversed(left), reversed(right), strict=False)) if rest else 0
-        )
-    for index in range(head, max(len(left), len(right)) - tail):
-        has_left, has_right = index < len(left) - tail, index < len(right) - tail
+        tail = min(rest, _count_same(zip(reversed(left), reversed(right), strict=False)))
+    ends = len(left) - tail, len(right) - tail
+    for index in range(head, max(ends)):
         yield (
-            f"{path}[{index}]",
-            left[index] if has_left else MISSING,
-            right[index] if has_right else MISSING,
+            index,
+            left[index] if index < ends[0] else _MISSING,
+            right[index] if index < ends[1] else _MISSING,
         )
 
 
-def _agreeing(pairs: Any) -> int:
-    return sum(1 for _ in takewhile(lambda pair: matching.same(*pair), pairs))
+def _count_same(pairs: Iterable[tuple[object, object]]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: matching.is_same(*pair), pairs))
 
 
-def _note(left: object, right: object) -> str:
-    if isinstance(right, matching.Doubled):
-        return f"the key {formatting.quoted(right.key)} stands there more than once"
-    kinds = (type(left), type(right))
-    if bool in kinds and kinds[0] is not kinds[1] and left == right:
-        return "JSON tells true from 1, and false from 0"
-    if isinstance(left, (int, float)) and isinstance(right, str) and right == str(left):
-        return "a string there, not a number"
-    return ""
+def _json_similarity(expected: object, value: object) -> float:
+    whole = max(_count_leaves(expected), _count_leaves(value))
+    apart = sum(
+        max(_count_leaves(one.expected), _count_leaves(one.found))
+        for one in find_differences(expected, value)
+    )
+    return max(0.0, 1 - apart / whole)
+
+
+def _count_leaves(value: object) -> int:
+    count, rest = 0, [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict) and one:
+            rest.extend(one.values())
+        elif isinstance(one, (list, tuple)) and one:
+            rest.extend(one)
+        else:
+            count += 1
+    return count
 
 
 def _join(path: str, key: object) -> str:
@@ -183,115 +240,84 @@ def _join(path: str, key: object) -> str:
     return f"{path}[{formatting.quoted(key)}]"
 
 
-def _leaves(value: object) -> int:
-    count, todo = 0, [value]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, dict) and one:
-            todo.extend(one.values())
-        elif isinstance(one, (list, tuple)) and one:
-            todo.extend(one)
-        else:
-            count += 1
-    return count
+def _describe_difference(one: Difference) -> str:
+    path = one.path or "the whole"
+    if one.found is _MISSING:
+        return f"has no {path}, expected {show(one.expected)}"
+    if one.expected is _MISSING:
+        return f"has {path} too, which is {show(one.found)}"
+    return f"has {path} = {show(one.found)}, not {_show_expected(one)}"
 
 
-def _json_lines(expected: object, value: object, *, full: bool) -> list[str]:
-    found = list(differences(expected, value))
-    shown = found if full else found[:_MOST_FIELDS]
-    paths = [one.path or "the whole" for one in shown]
-    column = max((formatting.width(path) for path in paths), default=0)
-    lines = [
-        f"{path}{' ' * (column - formatting.width(path))}  {_told(one, full=full)}"
-        for path, one in zip(paths, shown, strict=True)
-    ]
-    if len(found) > len(shown):
-        lines.append(f"({formatting.plural(len(found) - len(shown), 'more field')}: run with -vv)")
-    return lines
+def _format_difference(one: Difference) -> str:
+    if one.found is _MISSING:
+        return f"expected {show(one.expected)}, and is missing"
+    if one.expected is _MISSING:
+        return f"not expected, and is {show(one.found)}"
+    return f"expected {_show_expected(one)}, found {show(one.found)}"
 
 
-def _told(one: Difference, *, full: bool) -> str:
-    note = f" ({one.note})" if one.note else ""
-    if one.found is MISSING:
-        return f"expected {show(one.expected, full=full)}, and is missing{note}"
-    if one.expected is MISSING:
-        return f"not expected, and is {show(one.found, full=full)}{note}"
-    expected, found = show(one.expected, full=full), show(one.found, full=full)
-    if not full and expected == found and isinstance(one.expected, str):
-        return "; ".join(_text_lines(one.expected, str(one.found), full=False)[:2])
-    return f"expected {expected}, found {found}{note}"
+def _show_expected(one: Difference) -> str:
+    """What was expected in a place, with a word on what a reader would not see."""
+    expected, found = one.expected, one.found
+    text = show(expected)
+    if isinstance(expected, str) and isinstance(found, str):
+        difference = matching.spelling_difference(expected, found)
+        return f"{expected!a} (differs in {difference})" if difference else text
+    if bool in (type(expected), type(found)) and expected == found:
+        return f"{text} (JSON has true apart from 1, and false from 0)"
+    if isinstance(found, str) and found == str(expected):
+        return f"{text} (a string there)"
+    return text
 
 
-def _text_likeness(expected: str, message: str) -> float:
-    longest = max(len(expected), len(message))
-    head, tail = _common_ends(expected, message)
-    # Half of the rest's worth for what differs in case alone.
-    folded = 0.5 * (expected.casefold() == message.casefold())
-    return 0.99 * max((head + tail) / longest, folded)
+def _dump(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _common_ends(left: str, right: str) -> tuple[int, int]:
-    head = _common(left, right)
+    head = _count_common(left, right)
     room = min(len(left), len(right)) - head
-    tail = min(room, _common(left[::-1], right[::-1])) if room else 0
-    return head, tail
+    return head, min(room, _count_common(left[::-1], right[::-1]))
 
 
-def _common(left: str, right: str) -> int:
+def _count_common(left: str, right: str) -> int:
     pairs = zip(left, right, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _text_lines(expected: str, message: str, *, full: bool) -> list[str]:
+def _text_lines(expected: str, message: str) -> list[str]:
     if "\n" in expected and "\n" in message:
-        return _diff_lines(expected, message, full=full)
+        return _diff_lines(expected, message)
+    if settings.full:
+        return [f"expected  {expected!r}", f"found     {message!r}"]
     head, tail = _common_ends(expected, message)
-    window = _whole if full else _window
-    left, _ = window(expected, head, tail)
-    right, marks = window(message, head, tail)
+    (left, _), (right, marks) = _window(expected, head, tail), _window(message, head, tail)
     lines = [f"expected  {left}", f"found     {right}"]
-    if not full and marks.strip() and formatting.width(right) == len(right):
-        lines.append(f"          {marks}")
-    return lines
-
-
-def _whole(text: str, _head: int, _tail: int) -> tuple[str, str]:
-    return formatting.quoted(text, None), ""
+    return [*lines, f"          {marks}"] if formatting.width(right) == len(right) else lines
 
 
 def _window(text: str, head: int, tail: int) -> tuple[str, str]:
     """The part of a text around its difference, and marks for the line below."""
     start = 0 if head <= _CONTEXT * 2 else head - _CONTEXT
     end = len(text) if tail <= _CONTEXT * 2 else len(text) - tail + _CONTEXT
-    before = _escaped(text[start:head])
-    middle = _escaped(text[head : len(text) - tail])
-    after = _escaped(text[len(text) - tail : end])
-    if len(middle) > formatting.SHORT:
-        middle = f"{middle[: formatting.SHORT // 2]}...{middle[-formatting.SHORT // 4 :]}"
-    opening = ("..." if start else "") + "'"
-    closing = "'" + ("..." if end < len(text) else "")
+    before = _escape(text[start:head])
+    middle = formatting.shorten(_escape(text[head : len(text) - tail]), formatting.SHORT)
+    after = _escape(text[len(text) - tail : end])
+    opening, closing = ("..." if start else "") + "'", "'" + ("..." if end < len(text) else "")
     marks = " " * len(opening + before) + "^" * max(1, len(middle))
     return f"{opening}{before}{middle}{after}{closing}", marks
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return repr(text + '"')[1:-2]
 
 
-def _diff_lines(expected: str, message: str, *, full: bool) -> list[str]:
-    import difflib  # noqa: PLC0415 (only a failure over several lines needs it)
-
-    show_line: Callable[[str], str] = lambda line: line[:1] + " " + show(line[1:], full=full)  # noqa: E731
-    diff = difflib.unified_diff(
-        expected.split("\n")[:_MOST_COMPARED],
-        message.split("\n")[:_MOST_COMPARED],
-        "expected",
-        "found",
-        n=1,
-        lineterm="",
-    )
-    lines = [show_line(line) for line in list(diff)[2:] if not line.startswith("@@")]
-    if full or len(lines) <= _MOST_LINES:
-        return ["- expected, + found", *lines]
-    more = formatting.plural(len(lines) - _MOST_LINES, "more line")
-    return ["- expected, + found", *lines[:_MOST_LINES], f"({more}: run with -vv)"]
+def _diff_lines(expected: str, message: str) -> list[str]:
+    left, right = (text.split("\n")[:_MOST_COMPARED] for text in (expected, message))
+    diff = list(difflib.unified_diff(left, right, n=1, lineterm=""))[2:]
+    lines = [f"{line[:1]} {show(line[1:])}" for line in diff if not line.startswith("@@")]
+    if not settings.full and len(lines) > _MOST_LINES:
+        more = formatting.plural(len(lines) - _MOST_LINES, "more line")
+        lines = [*lines[:_MOST_LINES], f"({more}: run with -vv)"]
+    return ["- expected, + found", *lines]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._assertions import messages as failures
-from pytest_channelstub._record.diagnosis import client_id_of
+from pytest_channelstub import _tokens
+from pytest_channelstub._assertions import messages
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
-from pytest_channelstub._record.matching import ANY, matches
+from pytest_channelstub._record.matching import ANY, _Any, matches
+from pytest_channelstub._record.outcomes import client_id_of
 
 if TYPE_CHECKING:
-    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._record.timeline import Kind, Timeline
     from pytest_channelstub._service.stub import ChannelServiceStub
 
 # pytest's tracebacks: see hide_frame.
@@ -30,8 +32,10 @@ __all__ = [
     "assert_token_valid",
 ]
 
+_PACKAGE = str(Path(__file__).parents[1])
 
-def assert_queued(stub: ChannelServiceStub, to: str, *expected: object) -> None:
+
+def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) -> None:
     """Exactly these messages are pending for a client, in this order.
 
     Example:
@@ -42,22 +46,26 @@ def assert_queued(stub: ChannelServiceStub, to: str, *expected: object) -> None:
         to: A client id or a token.
         expected: A string is the message itself. A dict, list, number, bool or None is
             compared with the message read as JSON. A compiled pattern is searched in it.
-            Anything else decides by its own `==`. With none given, nothing may be pending.
+            Anything else decides by its own `==`. With none given, nothing may be pending;
+            a client id of which nothing is known brings a warning if it resembles another.
 
     Raises:
         AssertionError: Others are pending, or in another order; its text says why.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is not a stub, or `to` is not text.
     """
-    client_id = _client_id("assert_queued(channel_stub, {}, ...)", stub, to)
-    pending = stub.pending(client_id) or ()
+    address = _check_client("assert_queued(channel_stub, {}, ...)", stub, to)
+    client_id = client_id_of(address)
+    pending = stub.pending(address) or ()
     if len(pending) != len(expected) or not all(map(matches, expected, pending)):
-        raise AssertionError(failures.queued(stub, to, pending, expected))
+        raise AssertionError(messages.queued(stub, address, pending, expected))
     for index in _last_sent(stub.timeline, client_id, len(pending)):
         stub.timeline._acknowledge(index)
+    if not expected:
+        _warn_of_unknown(stub, client_id)
 
 
 def assert_sent(
-    stub: ChannelServiceStub, to: str, expected: object, *, count: int | None = None
+    stub: ChannelServiceStub, to: str | bytes | _Any, expected: object, *, count: int | None = None
 ) -> None:
     """A message reached a client's queue; whether it was read since does not matter.
 
@@ -68,22 +76,27 @@ def assert_sent(
 
     Args:
         stub: The service.
-        to: A client id or a token.
+        to: A client id or a token; `ANY` for anybody.
         expected: As for `assert_queued`.
         count: How many times exactly; at least once by default.
 
     Raises:
         AssertionError: It was not, or not so many times; its text says why.
-        TypeError: `stub` is no stub, `to` no string, or `count` no whole number.
+        TypeError: `stub` is not a stub, `to` is not text, or `count` is not a whole number.
         ValueError: `count` is below 0.
     """
     _check_count(count)
-    found = _indexes("assert_sent(channel_stub, {}, ...)", stub, to, expected, ("send",))
+    address = _check_address("assert_sent(channel_stub, {}, ...)", stub, to)
+    found = _find_messages(stub, address, expected, ("send",))
     if not (found if count is None else len(found) == count):
-        raise AssertionError(failures.sent(stub, to, expected, count, found))
+        raise AssertionError(messages.sent(stub, address, expected, count, found))
+    for index in found:
+        stub.timeline._acknowledge(index)
 
 
-def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -> None:
+def assert_not_sent(
+    stub: ChannelServiceStub, to: str | bytes | _Any = ANY, expected: object = ANY
+) -> None:
     """Nothing, or nothing like it, was sent to a client: neither queued nor dropped.
 
     Example:
@@ -91,19 +104,25 @@ def assert_not_sent(stub: ChannelServiceStub, to: str, expected: object = ANY) -
 
     Args:
         stub: The service.
-        to: A client id or a token.
+        to: A client id or a token; anybody by default. A client id of which nothing is
+            known brings a warning if it resembles another.
         expected: As for `assert_queued`; by default every message.
 
     Raises:
         AssertionError: It was; its text says when, and what became of it.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is not a stub, or `to` is not text.
     """
-    found = _indexes("assert_not_sent(channel_stub, {}, ...)", stub, to, expected, ("send", "drop"))
+    address = _check_address("assert_not_sent(channel_stub, {}, ...)", stub, to)
+    found = _find_messages(stub, address, expected, ("send", "drop"))
     if found:
-        raise AssertionError(failures.not_sent(stub, to, expected, found))
+        raise AssertionError(messages.not_sent(stub, address, expected, found))
+    if address is not None:
+        _warn_of_unknown(stub, client_id_of(address))
 
 
-def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) -> None:
+def assert_dropped(
+    stub: ChannelServiceStub, to: str | bytes | _Any, expected: object = ANY
+) -> None:
     """A message was sent while the client was not connected, and so reached nobody.
 
     Example:
@@ -111,22 +130,23 @@ def assert_dropped(stub: ChannelServiceStub, to: str, expected: object = ANY) ->
 
     Args:
         stub: The service.
-        to: A client id or a token. A message sent to a token after its end is found
-            under that token.
+        to: A client id or a token; `ANY` for anybody. A message sent to an expired token
+            is found under that token.
         expected: As for `assert_queued`; by default every message.
 
     Raises:
         AssertionError: None was; its text says what became of it instead.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is not a stub, or `to` is not text.
     """
-    found = _indexes("assert_dropped(channel_stub, {}, ...)", stub, to, expected, ("drop",))
+    address = _check_address("assert_dropped(channel_stub, {}, ...)", stub, to)
+    found = _find_messages(stub, address, expected, ("drop",))
     if not found:
-        raise AssertionError(failures.dropped(stub, to, expected))
+        raise AssertionError(messages.dropped(stub, address, expected))
     for index in found:
         stub.timeline._acknowledge(index)
 
 
-def assert_connected(stub: ChannelServiceStub, to: str) -> None:
+def assert_connected(stub: ChannelServiceStub, to: str | bytes) -> None:
     """A client is connected now.
 
     Example:
@@ -138,14 +158,14 @@ def assert_connected(stub: ChannelServiceStub, to: str) -> None:
 
     Raises:
         AssertionError: It is not; its text says since when, and why.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is not a stub, or `to` is not text.
     """
-    client_id = _client_id("assert_connected(channel_stub, {})", stub, to)
-    if not stub.is_connected(client_id):
-        raise AssertionError(failures.connected(stub, to))
+    address = _check_client("assert_connected(channel_stub, {})", stub, to)
+    if not stub.is_connected(address):
+        raise AssertionError(messages.connected(stub, address))
 
 
-def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
+def assert_disconnected(stub: ChannelServiceStub, to: str | bytes) -> None:
     """A client is not connected now, or never was.
 
     Example:
@@ -153,18 +173,22 @@ def assert_disconnected(stub: ChannelServiceStub, to: str) -> None:
 
     Args:
         stub: The service.
-        to: A client id or a token.
+        to: A client id or a token. A client id of which nothing is known brings a warning
+            if it resembles another.
 
     Raises:
         AssertionError: It is connected; its text says since when.
-        TypeError: `stub` is no stub, or `to` no string.
+        TypeError: `stub` is not a stub, or `to` is not text.
     """
-    client_id = _client_id("assert_disconnected(channel_stub, {})", stub, to)
-    if stub.is_connected(client_id):
-        raise AssertionError(failures.disconnected(stub, to))
+    address = _check_client("assert_disconnected(channel_stub, {})", stub, to)
+    if stub.is_connected(address):
+        raise AssertionError(messages.disconnected(stub, address))
+    _warn_of_unknown(stub, client_id_of(address))
 
 
-def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | None = None) -> None:
+def assert_token_valid(
+    stub: ChannelServiceStub, token: str | bytes, client_id: str | bytes | None = None
+) -> None:
     """A client may connect with this token now.
 
     Example:
@@ -176,11 +200,12 @@ def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | No
         client_id: Whose token it is; None for anybody's.
 
     Raises:
-        AssertionError: It is no token, its time is over, or it is another client's.
-        TypeError: `stub` is no stub, or `client_id` no string.
+        AssertionError: It is not a token, it is expired, or it is another client's.
+        TypeError: `stub` is not a stub, or `client_id` is not text.
     """
     _check_stub("assert_token_valid(channel_stub, token)", stub)
-    if client_id is not None and not isinstance(client_id, str):
+    name = None if client_id is None else _text_of(client_id)
+    if client_id is not None and name is None:
         message = (
             f"client_id is {shorten_repr(client_id)}, of type {type(client_id).__name__}: "
             "pass the client id whose token it is, or None for anybody's"
@@ -188,14 +213,14 @@ def assert_token_valid(stub: ChannelServiceStub, token: str, client_id: str | No
         raise TypeError(message)
     try:
         whose = stub.validate_token_and_extract_client_id(token)
-    except tokens.Error:
+    except _tokens.Error:
         whose = None
-    if whose is None or client_id not in (None, whose):
-        raise AssertionError(failures.token_valid(stub, token, client_id, whose))
+    if whose is None or name not in (None, whose):
+        raise AssertionError(messages.token_valid(stub, _text_of(token) or token, name, whose))
 
 
-def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
-    """This is a token, and its time is over.
+def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
+    """This is a token, and it is expired.
 
     Example:
         >>> assert_token_expired(channel_stub, token)
@@ -205,17 +230,17 @@ def assert_token_expired(stub: ChannelServiceStub, token: str) -> None:
         token: What `create_channel` returned.
 
     Raises:
-        AssertionError: It is still valid, or no token.
-        TypeError: `stub` is no stub.
+        AssertionError: It is still valid, or it is not a token.
+        TypeError: `stub` is not a stub.
     """
     _check_stub("assert_token_expired(channel_stub, token)", stub)
     try:
         stub.validate_token_and_extract_client_id(token)
-    except tokens.TokenTimedOutError:
+    except _tokens.TokenTimedOutError:
         return
-    except tokens.Error:
+    except _tokens.Error:
         pass
-    raise AssertionError(failures.token_expired(stub, token))
+    raise AssertionError(messages.token_expired(stub, _text_of(token) or token))
 
 
 def _check_stub(use: str, stub: ChannelServiceStub) -> None:
@@ -233,16 +258,31 @@ def _check_stub(use: str, stub: ChannelServiceStub) -> None:
         raise TypeError(message)
 
 
-def _client_id(use: str, stub: ChannelServiceStub, to: str) -> str:
+def _check_address(use: str, stub: ChannelServiceStub, to: str | bytes | _Any) -> str | None:
+    """The client id or token that a helper was given, as text; None for `ANY`."""
+    return None if to is ANY else _check_client(use, stub, to)
+
+
+def _check_client(use: str, stub: ChannelServiceStub, to: object) -> str:
+    """The client id or token that a helper was given, as text."""
     _check_stub(use, stub)
-    if not isinstance(to, str):
+    text = _text_of(to)
+    if text is None:
         what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
         message = (
             f"to is {shorten_repr(to)}, of type {type(to).__name__}: "
             f"pass {what}, as in {use.format(_example(to))}"
         )
         raise TypeError(message)
-    return client_id_of(to)
+    return text
+
+
+def _text_of(value: object) -> str | None:
+    """A client id or token as text; None for what is not text, nor its UTF-8 bytes."""
+    try:
+        return _tokens.to_text(value)
+    except (TypeError, UnicodeDecodeError):
+        return None
 
 
 def _check_count(count: int | None) -> None:
@@ -263,25 +303,36 @@ def _example(value: object) -> str:
     return "alice.client_id" if hasattr(value, "client_id") else "'alice'"
 
 
-def _indexes(
-    use: str, stub: ChannelServiceStub, to: str, expected: object, kinds: tuple[str, ...]
+def _find_messages(
+    stub: ChannelServiceStub, to: str | None, expected: object, kinds: tuple[Kind, ...]
 ) -> list[int]:
-    addresses = (to, _client_id(use, stub, to))
-    stub.is_connected(to)  # what was due by now has its place on the timeline first
+    """Indexes of the events of messages that match."""
+    stub._touch()  # so that what is due by now is on the timeline
+    addresses = None if to is None else (to, client_id_of(to))
     return [
         index
-        for index, event in enumerate(stub.timeline)
-        if event.kind in kinds
-        and event.client_id in addresses
-        and matches(expected, event.message or "")
+        for index, row in enumerate(stub.timeline._rows.copy())
+        if row.kind in kinds
+        and (addresses is None or row.client_id in addresses)
+        and matches(expected, row.message or "")
     ]
 
 
 def _last_sent(timeline: Timeline, client_id: str, count: int) -> list[int]:
     """A queue is first in, first out: what is pending was sent last."""
+    rows = timeline._rows.copy()
     sent = (
         index
-        for index in range(len(timeline) - 1, -1, -1)
-        if (event := timeline[index]).kind == "send" and event.client_id == client_id
+        for index in range(len(rows) - 1, -1, -1)
+        if rows[index].kind == "send" and rows[index].client_id == client_id
     )
     return list(islice(sent, count))
+
+
+def _warn_of_unknown(stub: ChannelServiceStub, client_id: str) -> None:
+    """Warn, at the test's line, of an assertion that holds for a misspelt client id."""
+    if any(row.client_id == client_id for row in stub.timeline._rows.copy()):
+        return
+    text = messages.unknown_client(stub, client_id)
+    if text:
+        warnings.warn(text, stacklevel=3)

@@ -1,43 +1,51 @@
-"""Why a message is not where a test expects it: sentences, derived from the timeline alone."""
+"""Why a message is not where a test expects it: sentences, derived from the record alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+import re
+import sys
+import sysconfig
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_channelstub import _tokens as tokens
-from pytest_channelstub._record import formatting
-from pytest_channelstub._record.history import TAKEN, History, replay
+from pytest_channelstub import _tokens
+from pytest_channelstub._record import formatting, matching
+from pytest_channelstub._record.history import TAKEN
+from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_record, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
 
-    Match = Callable[[str], bool]
+MOST_EVENTS = 50
+"""How many events of a timeline a failure shows."""
 
 _MOST_LEFT = 20
-_READERS = {
-    "poll": "a poll (connect_and_pop_first_message)",
-    "pop": "pop_first_message",
-    "client": "a ChannelClient",
-    "HTTP": "a poll over HTTP",
-}
+_LONGEST_TOKEN = 1440  # minutes
+_PACKAGE = str(Path(__file__).parents[1])
+_NOT_THE_TEST = (_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
-_SENT_HOLDS = "assert_sent(stub, {name}, ...) holds for messages that are no longer pending, too."
-_ADVICE = {
-    "early": "Connect it before the app sends: channel_client({name}).",
-    "timeout": "Keep it connected: channel_client({name}, keep_alive=True), or poll every 2 s.",
-    "close": "Connect it again before the app sends: channel_client({name}).",
-    "disconnect": "Connect it again before the app sends: channel_client({name}).",
-    "expired token": "Send to the client id {name}, or to a token that is still valid.",
-    "read": _SENT_HOLDS,
-    "clear": _SENT_HOLDS,
-    TAKEN: _SENT_HOLDS,
-    "reset": "A stub that outlives a test is reset between tests: @pytest.mark.channel_reset.",
-}
+class Stub(Protocol):
+    """What a diagnosis asks of a stub beside its timeline."""
+
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def app(self) -> Any: ...
+    @property
+    def _presence(self) -> bool: ...
+    @property
+    def _built_by(self) -> str: ...
+    @property
+    def _is_clock_own(self) -> bool: ...
+    def _other_stubs(self) -> Sequence[Stub]: ...
+    def _overdue(self) -> Sequence[tuple[str, float]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,341 +53,504 @@ class Reason:
     """Why something is not as expected.
 
     Attributes:
-        sentence: What happened, without a full stop.
-        advice: What to type next, a sentence of its own; or empty.
+        sentence: What happened, without a full stop; of a message that is there, what became
+            of it, such as "was dropped at +1.5 s, before bob connected (+2.0 s)".
+        advice: What to type next, in sentences; or empty.
+        sources: The lines of code behind it, such as "sent by notify() at chat.py:41".
+        message: The message that the sentence is about, if it is about one.
     """
 
     sentence: str
     advice: str = ""
+    sources: tuple[str, ...] = ()
+    message: str | None = None
+
+    def of(self, subject: str = "") -> str:
+        """The whole sentence; about a message its subject is the message, or another word."""
+        if self.message is None:
+            return self.sentence
+        return f"{subject or formatting.quoted(self.message)} {self.sentence}"
 
 
-class Diagnosis:
-    """The diagnosis of one timeline.
+class Diagnosis(Outcomes):
+    """The reasons behind one timeline.
 
     Args:
         timeline: Of the stub; it is read once, here.
-
-    Attributes:
-        history: The timeline, replayed.
-        start: What times are relative to, in seconds since the epoch.
+        stub: Its stub, where it is at hand: what is known of the app and of other stubs.
+        token: Of the client that asks, to tell it from other clients of the same client id.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
-        self.history: History = replay(timeline._snapshot())
-        self.start = timeline.start
+    def __init__(
+        self, timeline: Timeline, stub: Stub | None = None, token: str | None = None
+    ) -> None:
+        super().__init__(timeline, token)
+        self._stub = stub
 
-    def at(self, index: int) -> str:
-        """When an event was, such as "+1.5 s"."""
-        return formatting.format_offset(self.history.events[index].at, self.start)
+    def explain(self, index: int) -> Reason:
+        """What became of a message, and what to type so that it arrives or is found."""
+        message = self.events[index].message
+        return Reason(self.describe(index), self._advise(index), self.sources(index), message)
 
-    def messages(self, to: str, kinds: Sequence[str] = ("send", "drop")) -> tuple[int, ...]:
-        """Indexes of the messages that went to a client id or token, queued or dropped."""
-        client_id = client_id_of(to)
-        return tuple(
-            index
-            for index, event in enumerate(self.history.events)
-            if event.kind in kinds and event.client_id in (client_id, to)
-        )
+    # What to type.
 
-    # One message.
-
-    def fate(self, index: int) -> str:
-        """What became of a message: "sent at +1.5 s and dropped: ..."."""
-        if self.history.events[index].kind == "drop":
-            return f"sent at {self.at(index)} and dropped: {self.why_dropped(index)}"
-        fate = self.history.outcomes[index]
-        if fate.kind == TAKEN:
-            return f"sent at {self.at(index)} and taken out of the list of get_channel_messages"
-        if fate.index is None:
-            return f"sent at {self.at(index)}, and still pending"
-        event = self.history.events[fate.index]
-        return f"sent at {self.at(index)} and {self._ended(event, fate.index)}"
-
-    def why_dropped(self, index: int) -> str:
-        """Why a message was dropped: "alice connected first at +2.0 s"."""
-        event = self.history.events[index]
+    def _advise(self, index: int) -> str:
+        event = self.events[index]
         address = event.client_id or ""
+        name = repr(client_id_of(address))
+        if event.kind == "send":
+            outcome = self.history.outcomes[index]
+            if outcome.kind in ("read", "clear", "reset", TAKEN):
+                return (
+                    f"assert_sent(stub, {name}, ...) holds for messages that are not pending, too."
+                )
+            if outcome.index is None:
+                return ""
+            return self._advise_connection(address, self.history.connection(address, outcome.index))
         if event.outcome == "expired token":
-            return self._expired_address(address)
-        name = formatting.format_client(address)
+            return f"Send to the client id {name}, or to a token that is valid."
+        other = self.find_similar(address)
         before = self.history.connection(address, before=index)
-        if before is None:
-            after = self.history.next_connection(address, index)
-            if after is None:
-                return f"{name} never connected"
-            return f"{name} connected first at {self.at(after.first)}"
-        return self._over(name, before) + self._again(address, index)
+        if before is None and other and self.history.next_connection(address, index) is None:
+            difference = matching.spelling_difference(address, other)
+            right, wrong = spell(address, difference), spell(other, difference)
+            return f"Connect {right}, or have the app send to {wrong}."
+        return self._advise_connection(address, before, index)
 
-    def _over(self, name: str, connection: Connection) -> str:
-        assert connection.last is not None  # noqa: S101 (it was over when the message came)
-        at = self.at(connection.last)
-        kind = self.history.events[connection.last].kind
-        if kind == "close":
-            return f"{name} had closed its channel at {at}"
-        if kind == "disconnect":
-            return f"{name} was disconnected by hand at {at} (disconnect_channel_event)"
-        idle = self.history.events[connection.last].outcome.partition(",")[0]
-        return f"{name} had timed out at {at}, {idle}{self._token_over(connection)}"
+    def _advise_connection(
+        self, address: str, before: Connection | None, index: int | None = None
+    ) -> str:
+        """How to have a client connected when event `index` happens."""
+        connect = f"channel_client({address!r})"
+        if before is None or before.last is None:
+            return f"Connect it before the app sends: {connect}."
+        end = self.events[before.last]
+        if end.kind != "timeout":
+            return f"Connect it again before the app sends: {connect}."
+        if "add_disconnect_event" in end.outcome:
+            return (
+                "add_disconnect_event ends a connection after 2 s: leave it out, or connect again."
+            )
+        if self.token_end(before) is None:
+            keep = f"channel_client({address!r}, keep_alive=True)"
+            return f"Keep it connected: {keep}, or poll more often than every 2 s."
+        until = self.events[before.last if index is None else index].at
+        minutes = math.ceil((until - before.since) / 60) + 1
+        if minutes > _LONGEST_TOKEN:
+            return f"Connect it again with a new token: {connect}."
+        keep = f"channel_client({address!r}, duration_minutes={minutes}, keep_alive=True)"
+        return f"Give it a token that lasts longer: {keep}, or connect it again: {connect}."
 
-    def _token_over(self, connection: Connection) -> str:
-        """Why even a client that kept polling timed out: its token had ended."""
-        events = self.history.events
-        read = tokens.read(events[connection.heard].token)
-        if read is None or connection.last is None or read.expires > events[connection.last].at:
-            return ""
-        return f" (its token had expired at {formatting.format_offset(read.expires, self.start)})"
+    # One message that was expected, and is not there.
 
-    def _again(self, client_id: str, index: int) -> str:
-        after = self.history.next_connection(client_id, index)
-        return "" if after is None else f", and connected again only at {self.at(after.first)}"
+    def find_cause(
+        self,
+        to: str | None,
+        expected: object,
+        *,
+        skip: Collection[int | None] = (),
+        after: int = -1,
+    ) -> Reason | None:
+        """Why a message that was sent, or was to be sent, is not there.
 
-    def _expired_address(self, token: str) -> str:
-        read = tokens.read(token)
-        assert read is not None  # noqa: S101 (the stub has read it)
-        ended = formatting.format_offset(read.expires, self.start)
+        Args:
+            to: The client id or token that was asserted on; None for anybody.
+            expected: What the message was to be, as in `matching.matches`.
+            skip: Indexes of messages that are accounted for.
+            after: Only what comes after the event of this index counts.
+
+        Returns:
+            The reason; None where no such message is known.
+        """
+        own = self.find_matching(self.messages(to, after=after), expected)
+        left = [index for index in own if index not in skip]
+        if left:
+            return self.explain(left[-1])
+        is_any = expected is matching.ANY
         return (
-            f"it was addressed to {formatting.format_token(token)}, which expired at {ended}, and an "
-            "expired token counts as an unknown client id"
+            self._find_failure(to, expected, after)
+            or (None if is_any else self._find_refusal(to, after, expected))
+            or self._find_elsewhere(to, expected, after, is_sent=bool(own))
+            or self._find_in_other_stub(to, expected)
         )
 
-    def _ended(self, event: Event, index: int) -> str:
-        at = self.at(index)
-        name = formatting.format_client(event.client_id)
-        if event.kind == "read":
-            return f"already read at {at} by {_READERS.get(event.outcome, event.outcome)}"
-        if event.kind == "clear":
-            return f"cleared unread at {at} (clear_channel_messages)"
-        if event.kind == "reset":
-            return f"emptied out unread at {at} by a reset of the stub"
-        if event.kind == "close":
-            return f"lost unread at {at}, when {name} closed its channel"
-        if event.kind == "disconnect":
-            return f"lost unread at {at}, when {name} was disconnected by hand"
-        return f"lost unread at {at}, when {name} timed out ({event.outcome.partition(',')[0]})"
+    def describe_too_few(self, to: str | None, own: Sequence[int]) -> Reason:
+        """That a message was sent, but less often than expected."""
+        last = "" if len(own) == 1 else ", the last"
+        sentence = f"was sent to {_name(to)} only {times(len(own))}{last} at {self.at(own[-1])}"
+        return Reason(sentence, "", self._sources_of(own[-1]), self.events[own[-1]].message)
 
-    def advice(self, index: int) -> str:
-        """What to type so that a message like this one arrives, or is found."""
-        event = self.history.events[index]
-        name = repr(client_id_of(event.client_id or ""))
-        kind = self._cause(index)
-        return _ADVICE.get(kind, "").format(name=name)
+    def explain_silence(self, to: str | None, *, after: int = -1) -> Reason:
+        """Why a client was sent nothing, or nothing like what was expected."""
+        own = self.messages(to, after=after)
+        refused = self._find_refusal(to, after)
+        if refused is not None:
+            return refused
+        if own:
+            if len(own) == 1:
+                return Reason(f"the one message sent to {_name(to)} is not like it")
+            return Reason(f"none of the {len(own):,} messages sent to {_name(to)} is like it")
+        return (
+            self.find_running_handler(to)
+            or self._find_app_failure(to)
+            or self._find_foreign_token(to)
+            or self._find_running_thread(to)
+            or self._describe_silence(to, after)
+        )
 
-    def _cause(self, index: int) -> str:
-        event = self.history.events[index]
-        if event.kind == "send":
-            return self.history.outcomes[index].kind
-        if event.outcome == "expired token":
-            return event.outcome
-        before = self.history.connection(event.client_id or "", before=index)
-        if before is None or before.last is None:
-            return "early"
-        return self.history.events[before.last].kind
+    def explain_nothing_to_receive(self, client_id: str) -> Reason:
+        """Why a client has no message to read."""
+        reads = [
+            index
+            for index, event in enumerate(self.events)
+            if event.kind == "read" and event.client_id == client_id and event.token == self._token
+        ]
+        last = reads[-1] if reads else -1
+        outcomes = self.history.outcomes
+        ended = {sent: outcome.index for sent, outcome in outcomes.items()}
+        left = [sent for sent in self.messages(client_id) if ended.get(sent) not in reads]
+        recent = [sent for sent in left if max(sent, ended.get(sent) or 0) > last]
+        if recent:
+            return self.explain(recent[-1])
+        everything = {*self.messages(client_id)}
+        reason = self.find_cause(client_id, matching.ANY, skip=everything, after=last)
+        if reason is None:
+            reason = self.explain_silence(client_id, after=last)
+            if left:
+                earlier = f"{formatting.quoted(self.events[left[-1]].message or '')} {self.describe(left[-1])}"
+                reason = replace(reason, sentence=f"{reason.sentence}; earlier, {earlier}")
+        return reason
 
-    def _is_left(self, index: int, strict: Collection[str]) -> bool:
-        if self.history.events[index].kind == "drop":
+    def explain_unconnected(self, to: str, subject: str = "it") -> Reason:
+        """Why a client is not connected: "it timed out at +3.5 s, ..."."""
+        client_id = client_id_of(to)
+        last = self.history.connection(client_id)
+        if last is not None and last.last is not None:
+            advice = self._advise_connection(client_id, last)
+            return Reason(self.describe_over(last, subject), advice, self._sources_of(last.last))
+        return (
+            self._find_rejection(client_id)
+            or self._find_foreign_token(to)
+            or Reason(self.describe_never(client_id, subject), self._advise_first(client_id))
+        )
+
+    def name_message(self, index: int) -> str:
+        """A message, to whom, and what became of it, in one sentence."""
+        event = self.events[index]
+        message = formatting.quoted(event.message or "")
+        return f"{message} to {formatting.format_client(event.client_id)} {self.describe(index)}"
+
+    def is_left(self, index: int, strict: Collection[str]) -> bool:
+        """Whether a message was dropped, or is unread, where `strict` has that count."""
+        if self.events[index].kind == "drop":
             return "dropped" in strict
         outcome = self.history.outcomes.get(index)
         return "unread" in strict and outcome is not None and outcome.kind not in ("read", TAKEN)
 
-    # One message that was expected, and is not there.
+    def remark(self, index: int) -> str:
+        """What is worth knowing of an event that no message tells of; mostly nothing."""
+        event = self.events[index]
+        if event.kind == "refuse":
+            return self._describe_refusal(index)
+        failure = describe_app_failure(event) if event.kind == "request" else ""
+        return f"the app {failure} {self._describe_request(index)}" if failure else ""
 
-    def why_absent(
-        self,
-        to: str,
-        match: Match,
-        *,
-        skip: Collection[int | None] = (),
-        otherwise: Reason | None = None,
-    ) -> Reason:
-        """Why a message that matches is not to be had.
-
-        Args:
-            to: The client id or token that was asserted on.
-            match: Whether a message is the one.
-            skip: Indexes of messages that are accounted for.
-            otherwise: What to say of one that was never sent to anybody.
-        """
-        foreign = self.why_foreign(to)
-        if foreign is not None:
-            return foreign
-        own = self._matching(self.messages(to), match)
-        left = [index for index in own if index not in skip]
-        if left:
-            return Reason(self.fate(left[-1]), self.advice(left[-1]))
+    def note_foreign_token(self, to: object) -> str:
+        """That a token was not made in this test; empty for any other address."""
+        if not isinstance(to, str) or _tokens.read(to) is None:
+            return ""
+        if any(event.kind == "create" and event.token == to for event in self.events):
+            return ""
         return (
-            self._failed(to, match)
-            or self._elsewhere(to, match, least=1 if own else 0)
-            or self._too_few(to, own)
-            or otherwise
-            or self._never(to)
+            f"{formatting.format_token(to)} was not made by this stub in this test: it belongs to "
+            "another stub or an earlier test"
         )
 
-    def why_nothing_to_receive(self, client_id: str) -> Reason:
-        """Why a client has no message to read."""
-        sent = self.messages(client_id)
-        if not sent:
-            return self.why_absent(client_id, lambda _: True)
-        lost = [index for index in sent if self._cause(index) != "read"]
-        index = (lost or sent)[-1]
-        return Reason(f"the last message was {self.fate(index)}", self.advice(index))
+    # What else may be behind it.
 
-    def why_unconnected(self, to: str) -> Reason:
-        """Why a client is not connected: "alice had timed out at +3.5 s, ..."."""
-        client_id = client_id_of(to)
-        last = self.history.connection(client_id)
-        if last is not None and last.last is not None:
-            kind = self.history.events[last.last].kind
-            advice = _ADVICE[kind].format(name=repr(client_id))
-            return Reason(self._over(formatting.format_client(client_id), last), advice)
-        advice = _ADVICE["early"].format(name=repr(client_id))
-        sentence = f"{self._alike(client_id)}{formatting.format_client(client_id)} never connected"
-        return self.why_foreign(to) or Reason(sentence, advice)
+    def find_matching(self, indexes: Sequence[int], expected: object) -> list[int]:
+        events = self.events
+        return [i for i in indexes if matching.may_match(expected, events[i].message or "")]
 
-    def why_foreign(self, to: str) -> Reason | None:
-        """That a token was never made by this stub; None for any other address."""
-        made = any(one.kind == "create" and one.token == to for one in self.history.events)
-        if made or tokens.read(to) is None:
+    def _find_failure(self, to: str | None, expected: object, after: int) -> Reason | None:
+        failed = self.find_matching(self.messages(to, ("error",), after), expected)
+        if not failed:
             return None
-        return Reason(
-            f"{formatting.format_token(to)} was not made by this stub: it belongs to another stub or "
-            "an earlier test",
-            "Use a token that create_channel has returned in this test.",
+        event = self.events[failed[-1]]
+        error, _, origin = event.outcome.partition(": ")[2].partition(" (")
+        origin = origin.removesuffix(")")
+        if origin == "SetError":
+            advice = "stub.SetError(None) lifts it."
+        elif origin.startswith("SetError for "):
+            call = origin.removeprefix("SetError for ")
+            advice = f"stub.SetError(apiproxy_errors.Error(), {call!r}, 0) lifts it."
+        else:
+            advice = "Remove that marker, or have the app handle the error."
+        sentence = (
+            f"was not sent: the call raised {error} at {self.at(failed[-1])}, set by {origin}"
         )
+        return Reason(sentence, advice, self._sources_of(failed[-1]), event.message)
 
-    def _alike(self, client_id: str) -> str:
-        for other in self.history.connections:
-            difference = how_alike(client_id, other)
-            if difference:
-                return f"{formatting.quoted(other)} connected, which differs in {difference}; "
-        return ""
+    def _find_refusal(
+        self, to: str | None, after: int, expected: object = matching.ANY
+    ) -> Reason | None:
+        """A call that was refused for its arguments, whose message may have been the one."""
+        shown = formatting.shorten_repr(expected)
+        refused = [
+            index
+            for index in (
+                *self.messages(to, ("refuse",), after),
+                *self._refused_without_client(after),
+            )
+            if expected is matching.ANY
+            or (self.events[index].message is None and shown in self.events[index].outcome)
+            or matching.may_match(expected, self.events[index].message or "")
+        ]
+        if not refused:
+            return None
+        sentence = self._describe_refusal(refused[-1])
+        advice = "Something has caught this error. Mend the call."
+        return Reason(sentence, advice, self._sources_of(refused[-1]))
 
-    def _matching(self, indexes: Sequence[int], match: Match) -> list[int]:
-        events = self.history.events
-        return [index for index in indexes if match(events[index].message or "")]
+    def _describe_refusal(self, index: int) -> str:
+        event = self.events[index]
+        whom = (
+            "" if event.client_id is None else f" for {formatting.format_client(event.client_id)}"
+        )
+        return f"a call{whom} was refused at {self.at(index)}: {event.outcome}"
 
-    def _failed(self, to: str, match: Match) -> Reason | None:
-        for index, event in reversed(tuple(enumerate(self.history.events))):
-            if event.kind != "error" or event.client_id not in (to, client_id_of(to)):
-                continue
-            if event.message is not None and match(event.message):
-                call, _, error = event.outcome.partition(": ")
+    def _refused_without_client(self, after: int) -> list[int]:
+        return [
+            index
+            for index, event in enumerate(self.events)
+            if index > after and event.kind == "refuse" and event.client_id is None
+        ]
+
+    def _find_elsewhere(
+        self, to: str | None, expected: object, after: int, *, is_sent: bool
+    ) -> Reason | None:
+        """That it went to another client id: of any, the one that is most like it."""
+        if to is None:
+            return None
+        events, client_id = self.events, client_id_of(to)
+        own = {*self.messages(to)}
+        least = 1 if is_sent or expected is matching.ANY else 0
+        others = [
+            index
+            for index in self.messages(None, after=after)
+            if index not in own and _kinship(client_id, events[index]) >= least
+        ]
+        found = self.find_matching(others, expected)
+        if not found:
+            return None
+        index = max(found, key=lambda each: (_kinship(client_id, events[each]), each))
+        other = events[index].client_id or ""
+        if events[index].outcome == "expired token":
+            return self.explain(index)
+        difference = matching.spelling_difference(client_id, other)
+        sentence = (
+            f"was sent at {self.at(index)} to {formatting.format_client(other)}, not to {_name(to)}"
+        )
+        if difference:
+            sentence = (
+                f"was sent at {self.at(index)} to {spell(other, difference)}, "
+                f"which differs from {spell(client_id, difference)} in {difference}"
+            )
+        right, wrong = spell(client_id, difference), spell(other, difference)
+        advice = f"Use {wrong} in the test, or have the app send to {right}."
+        return Reason(sentence, advice, self._sources_of(index), events[index].message)
+
+    def _find_in_other_stub(self, to: str | None, expected: object) -> Reason | None:
+        for other in () if self._stub is None else self._stub._other_stubs():
+            for event in reversed(other.timeline[:]):
+                if (
+                    event.kind in ("send", "drop")
+                    and (to is None or client_id_of(event.client_id or "") == client_id_of(to))
+                    and matching.may_match(expected, event.message or "")
+                ):
+                    return Reason(
+                        f"went to another stub, which {other._built_by}",
+                        "Calls reach the newest stub that is not closed: assert on that stub, or "
+                        "close it before the app sends.",
+                        _source_lines("sent", event),
+                        event.message,
+                    )
+        return None
+
+    def find_running_handler(self, to: str | None) -> Reason | None:
+        """That the app's answer to a request about a client is still to come."""
+        for index in self.messages(to, ("request",)):
+            event = self.events[index]
+            if event.outcome == "under way":
+                wait = f"channel_stub.wait_for('request', {event.client_id!r})"
                 return Reason(
-                    f"sending it failed at {self.at(index)}: {call} raised {error}, "
-                    "an error that was set (SetError or channel_error)",
-                    "stub.SetError(None) lifts an error that was set for all calls.",
+                    f"the app's handler of {event.message} is still running, "
+                    f"which was called {self._describe_request(index)}",
+                    f"Wait for its answer: {wait}.",
                 )
         return None
 
-    def _too_few(self, to: str, own: Sequence[int]) -> Reason | None:
-        """That it was sent, but less often than expected."""
-        if not own:
-            return None
-        last = ", the last" if len(own) > 1 else ","
-        name = formatting.format_client(client_id_of(to))
-        return Reason(f"sent to {name} {times(len(own))} only{last} at {self.at(own[-1])}")
+    def _find_app_failure(self, to: str | None) -> Reason | None:
+        """That the app has not handled the request about a client."""
+        for index in reversed(self.messages(to, ("request",))):
+            event = self.events[index]
+            failure = describe_app_failure(event)
+            if failure:
+                status, _, quote = event.outcome.partition(": ")
+                advice = f"Have the app handle POST {event.message}."
+                if not status.startswith(("404", "405")):
+                    answer = f" Its answer began {quote}." if quote and status[0].isdigit() else ""
+                    advice = f"Mend the handler of {event.message}.{answer}"
+                return Reason(
+                    f"the app {failure} {self._describe_request(index)}, and what its handler was "
+                    "to send was not sent",
+                    advice,
+                )
+        return None
 
-    def _elsewhere(self, to: str, match: Match, *, least: int) -> Reason | None:
-        """That it went to another address, of those with at least so much kinship."""
-        events = self.history.events
-        client_id, own = client_id_of(to), {*self.messages(to)}
-        sent = [
-            index
-            for index, event in enumerate(events)
-            if event.kind in ("send", "drop")
-            and index not in own
-            and _kinship(client_id, event) >= least
+    def _describe_request(self, index: int) -> str:
+        event = self.events[index]
+        what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
+        return f"when {formatting.format_client(event.client_id)} {what} ({self.at(index)})"
+
+    def _find_rejection(self, client_id: str) -> Reason | None:
+        rejected = self.messages(client_id, ("reject",))
+        if not rejected:
+            return None
+        event, at = self.events[rejected[-1]], self.at(rejected[-1])
+        sentence = (
+            f"its connection was rejected at {at}: {self.describe_expired(event.token or '')}"
+        )
+        advice = f"Connect it with a new token: channel_client({client_id!r})."
+        return Reason(sentence, advice, self._sources_of(rejected[-1]))
+
+    def _find_foreign_token(self, to: str | None) -> Reason | None:
+        sentence = self.note_foreign_token(to)
+        advice = "Use a token that create_channel has returned in this test."
+        return Reason(sentence, advice) if sentence else None
+
+    def _find_running_thread(self, to: str | None) -> Reason | None:
+        place = next(find_running_threads(), None)
+        if place is None:
+            return None
+        return Reason(
+            f"a thread is still running, in {place}, and may send it later",
+            f"Wait for it: channel_stub.wait_for('send'{'' if to is None else f', {client_id_of(to)!r}'}).",
+        )
+
+    def _describe_silence(self, to: str | None, after: int) -> Reason:
+        wait = f"channel_stub.wait_for('send'{'' if to is None else f', {client_id_of(to)!r}'})"
+        advice = [
+            "Was a branch not taken, or an exception caught? Work that is scheduled may not have run "
+            f"yet: {wait} waits for it."
         ]
-        found = self._matching(sent, match)
-        if not found:
-            return None
-        index = max(found, key=lambda one: (_kinship(client_id, events[one]), one))
-        other = events[index].client_id or ""
-        if events[index].outcome == "expired token":
-            return Reason(self.fate(index), self.advice(index))
-        difference = how_alike(client_id, other)
-        show = formatting.quoted if difference else formatting.format_client
-        sentence = f"sent at {self.at(index)} to {show(other)}, not to {show(client_id)}"
-        if difference:
-            sentence += f": the two differ in {difference}"
-        return Reason(sentence, f"Assert on {other!r}, or have the app send to {client_id!r}.")
+        stub = self._stub
+        if stub is not None and after < 0 and self.messages(to, ("connect",)):
+            if stub.app is None:
+                advice.append(
+                    "No app is set, so no handler is called when a client connects: override the "
+                    "channel_app fixture."
+                )
+            elif not stub._presence:
+                advice.append("presence is off, so the app's handlers are not called.")
+        sent = [self.events[index] for index in self.messages(None, after=after)]
+        if after >= 0 and self.events[after].kind == "read":
+            read = formatting.quoted(self.events[after].message or "")
+            sentence = (
+                f"nothing was sent to {_name(to)} after {read}, which was read at {self.at(after)}"
+            )
+        elif sent:
+            others = {formatting.format_client(event.client_id) for event in sent}
+            whom = (
+                f"all to {others.pop()}" if len(others) == 1 else f"to {len(others)} other clients"
+            )
+            count = formatting.plural(len(sent), "message")
+            sentence = f"nothing was sent to {_name(to)}; the app sent {count}, {whom}"
+        else:
+            sentence = "send_message was not called on this stub in this test"
+        return Reason(sentence, " ".join(advice))
 
-    def _never(self, to: str) -> Reason:
-        name = formatting.format_client(client_id_of(to))
-        others = len(self.messages(to))
-        if others:
-            went = f"{formatting.plural(others, 'message')} went to {name}, and none matches"
-            return Reason(f"never sent like this: {went}")
-        if any(event.kind in ("send", "drop") for event in self.history.events):
-            return Reason(f"never sent: no message went to {name}, and none to others is like it")
-        return Reason("never sent: the app has sent no message at all")
+    def _sources_of(self, index: int) -> tuple[str, ...]:
+        source = self.source(index)
+        return (source,) if source else ()
 
-
-def client_id_of(to: str) -> str:
-    """The client id that an address means: a token's, whether or not its time is over."""
-    read = tokens.read(to)
-    return to if read is None else read.client_id
-
-
-def times(count: int) -> str:
-    """How often: "not once", "once", "twice", "3 times"."""
-    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def how_alike(left: str, right: str) -> str:
-    """In what alone two client ids differ: "case", "white space", both, or nothing at all."""
-    if left == right:
-        return ""
-    if left.casefold() == right.casefold():
-        return "case"
-    squeezed = "".join(left.split()), "".join(right.split())
-    if squeezed[0] == squeezed[1]:
-        return "white space"
-    if squeezed[0].casefold() == squeezed[1].casefold():
-        return "case and white space"
-    return ""
+    def _advise_first(self, client_id: str) -> str:
+        other = self.find_similar(client_id)
+        if other:
+            difference = matching.spelling_difference(client_id, other)
+            right, wrong = spell(client_id, difference), spell(other, difference)
+            return f"Use {wrong} in the test, or connect {right}."
+        if self.messages(client_id, ("create",)):
+            return (
+                "create_channel makes a token, and does not connect: "
+                f"channel_client({client_id!r}) does both."
+            )
+        return f"Connect it: channel_client({client_id!r})."
 
 
-def _kinship(client_id: str, event: Event) -> int:
-    """How likely an event's address was meant for a client: more is likelier."""
-    address = event.client_id or ""
-    if event.outcome == "expired token" and client_id_of(address) == client_id:
-        return 2
-    return 1 if how_alike(client_id, address) else 0
-
-
-def explain_wait(  # noqa: PLR0913 (what a test has waited for)
-    timeline: Timeline,
-    kind: str,
-    client_id: str | None,
-    timeout: float,
-    count: int,
-    message: object,
+def format_failure(
+    timeline: Timeline, headline: str, details: Sequence[str], advice: str = ""
 ) -> str:
-    """Why a wait for an event has ended without it."""
-    whose = "" if client_id is None else f" of {client_id!r}"
-    number = "no" if count == 1 else f"fewer than {count}"
-    plural = "" if count == 1 else "s"
-    events = formatting.format_timeline(timeline[:], timeline.start, last=50)
-    return (
-        f"{number} {kind!r} event{plural}{whose} within {timeout:g} s of real time. "
-        f"What happened so far, on the stub's clock:\n{events}"
-    )
+    """The text of a failure: its first line says it; outside pytest the timeline ends it."""
+    lines = [headline, *(f"  {line}" for line in details)]
+    if advice:
+        lines.append(f"  hint: {advice}")
+    if formatting.settings.show_timeline:
+        record = format_record(timeline, last=MOST_EVENTS, full=formatting.settings.full)
+        lines += ["timeline:", *(f"  {line}" for line in record.split("\n"))]
+    return "\n".join(lines)
 
 
-def format_record(
-    timeline: Timeline, *, last: int | None = None, full: bool = False, colour: bool = False
+def explain_wait(
+    stub: Stub, kind: str, client_id: str | None, seconds: float, count: int, message: object
 ) -> str:
-    """A timeline as a failure shows it: a dropped message with its cause, a line with its source.
+    """Why a wait for an event has ended without it.
 
     Args:
-        timeline: Of the stub.
-        last: How many events to show; None for all.
-        full: Whether to show messages in full.
-        colour: Whether to colour the kinds, for a terminal.
+        stub: The stub, which is open or was closed meanwhile.
+        kind: The kind of event.
+        client_id: Whose event; None for anybody's.
+        seconds: How long the wait was, of real time.
+        count: How many events there were to be.
+        message: What the event's message was to be, as in `matching.matches`.
     """
-    limit = None if full else formatting.SHORT
-    text = formatting.format_timeline(timeline[:], timeline.start, last=last, limit=limit)
-    return formatting.colour(text) if colour else text
+    diagnosis = Diagnosis(stub.timeline, stub)
+    found = diagnosis.find_matching(diagnosis.messages(client_id, (kind,)), message)
+    number = f"only {len(found)} of {count} {kind!r} events" if found else f"no {kind!r} event"
+    whose = "" if client_id is None else f" of {_name(client_id)}"
+    what = "" if message is matching.ANY else f" with {formatting.shorten_repr(message)}"
+    headline = f"{number}{whose}{what} within {seconds:g} s of real time"
+    reason = _explain_wait(diagnosis, stub, kind, client_id, message, found)
+    if reason is None:
+        return format_failure(stub.timeline, headline, [])
+    headline = f"{headline}: {reason.of()}"
+    return format_failure(stub.timeline, headline, reason.sources, reason.advice)
+
+
+def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
+    diagnosis: Diagnosis,
+    stub: Stub,
+    kind: str,
+    client_id: str | None,
+    message: object,
+    found: Sequence[int],
+) -> Reason | None:
+    running = diagnosis.find_running_handler(client_id)
+    if running is not None:
+        return running
+    if kind in ("send", "drop", "read"):
+        skip = () if kind == "read" else found
+        cause = diagnosis.find_cause(client_id, message, skip=skip)
+        return cause or diagnosis.explain_silence(client_id)
+    if client_id is None or kind not in ("connect", "close", "disconnect", "timeout"):
+        return None
+    last = diagnosis.history.connection(client_id_of(client_id))
+    if last is None or last.last is not None:
+        return diagnosis.explain_unconnected(client_id, _name(client_id))
+    advice = ""
+    if kind == "timeout" and stub._is_clock_own:
+        advice = "The stub's clock moves only when the test moves it: channel_clock.advance(2)."
+    return Reason(diagnosis.describe_connection(client_id), advice)
 
 
 def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
@@ -395,22 +566,102 @@ def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[
     """
     diagnosis = Diagnosis(timeline)
     lines = [
-        f"{formatting.quoted(event.message or '')} to {formatting.format_client(event.client_id)}, "
-        f"{diagnosis.fate(index)}"
-        for index, event in enumerate(diagnosis.history.events)
-        if index not in timeline._acknowledged and diagnosis._is_left(index, strict)
+        "; ".join((diagnosis.name_message(index), *diagnosis.sources(index)[:1]))
+        for index, event in enumerate(diagnosis.events)
+        if index not in timeline._acknowledged and diagnosis.is_left(index, strict)
     ]
     if len(lines) > _MOST_LEFT:
         lines[_MOST_LEFT:] = [f"and {len(lines) - _MOST_LEFT:,} more"]
     return lines
 
 
-def list_remarks(stub: Any) -> list[str]:
+def list_remarks(stub: Stub) -> list[str]:
     """What is worth knowing of a stub where a test has failed, a sentence each.
 
-    Such as a refused call, an error of the app, or another stub that took the messages.
+    A time-out that is due and was not noticed, a refused call, an error of the app, another
+    stub that took messages, a thread that is still running.
 
     Args:
         stub: A ChannelServiceStub, open or closed.
     """
-    return []
+    diagnosis = Diagnosis(stub.timeline, stub)
+    remarks = [
+        f"{formatting.format_client(client_id)} was due to time out at "
+        f"{formatting.format_offset(due, diagnosis.start)}: the stub notices at its next call"
+        for client_id, due in stub._overdue()
+    ]
+    for index, event in enumerate(diagnosis.events):
+        remark = diagnosis.remark(index)
+        if remark:
+            remarks.append("; ".join(filter(None, (remark, diagnosis.source(index)))))
+    for other in stub._other_stubs():
+        count = sum(event.kind in ("send", "drop") for event in other.timeline)
+        if count:
+            remarks.append(
+                f"{formatting.plural(count, 'message')} went to another stub, which {other._built_by}"
+            )
+    remarks += [
+        f"a thread is still running, in {place}: what it sends comes later"
+        for place in find_running_threads()
+    ]
+    if len(remarks) > _MOST_LEFT:
+        remarks[_MOST_LEFT:] = [f"and {len(remarks) - _MOST_LEFT:,} more"]
+    return remarks
+
+
+def is_alike(left: str, right: str) -> bool:
+    """Whether one client id is likely the other, misspelt: two letters swapped, one doubled."""
+    if matching.spelling_difference(left, right):
+        return True
+    if len(left) != len(right):
+        singles = (re.sub(r"([^\W\d_])\1+", r"\1", text) for text in (left, right))
+        return len({*singles}) == 1
+    apart = [i for i, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]]
+    if len(apart) != 2 or apart[0] + 1 != apart[1]:  # noqa: PLR2004 (two letters)
+        return False
+    first, second = apart
+    return (left[first], left[second]) == (right[second], right[first]) and left[
+        first : second + 1
+    ].isalpha()
+
+
+def times(count: int) -> str:
+    """How often: "not once", "once", "twice", "3 times"."""
+    return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def describe_app_failure(event: Event) -> str:
+    """What the app did wrong in its answer to a request: "answered 500 ..."; or empty."""
+    status = event.outcome.partition(": ")[0]
+    if re.match(r"[45]\d\d ", status):
+        return f"answered {status}"
+    if re.match(r"\d\d\d ", status) or status in ("no app", "under way", "not delivered"):
+        return ""
+    return f"raised {event.outcome}"
+
+
+def find_running_threads() -> Iterator[str]:
+    """The lines of the test or the app that other threads are at now, such as "chat.py:41 in push"."""
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        frame = None if thread is threading.current_thread() else frames.get(thread.ident or 0)
+        while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_TEST):
+            frame = frame.f_back
+        if frame is not None and not frame.f_code.co_filename.startswith("<"):
+            yield formatting.format_source((frame.f_code, frame.f_lineno))
+
+
+def _name(to: str | None) -> str:
+    return "anybody" if to is None else formatting.format_client(client_id_of(to))
+
+
+def _source_lines(verb: str, event: Event) -> tuple[str, ...]:
+    return (f"{verb} by {formatting.describe_source(event.source)}",) if event.source else ()
+
+
+def _kinship(client_id: str, event: Event) -> int:
+    """How likely an event's address was meant for a client: more is likelier."""
+    address = event.client_id or ""
+    if event.outcome == "expired token" and client_id_of(address) == client_id:
+        return 2
+    return 1 if matching.spelling_difference(client_id, address) else 0

@@ -7,14 +7,14 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import _tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import CodeType
 
     from pytest_channelstub._record.timeline import Event
 
@@ -43,11 +43,13 @@ _PACKAGE = str(Path(__file__).parents[1])
 _CLIENT_WIDTH = 28
 _LONGEST_REPR = 120
 _LONGEST_ERROR = 300
+_MINUTE = 60_000  # milliseconds
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+/:-]{0,39}")
-_KIND = re.compile(r"^( *[+-][0-9][0-9a-z. ]* s  )([a-z]+)", re.MULTILINE)
+_WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
 _COLOURS = {
     "drop": "31",
     "error": "31",
+    "refuse": "31",
     "reject": "31",
     "timeout": "33",
     "disconnect": "33",
@@ -58,13 +60,21 @@ _COLOURS = {
 }
 
 
+def shorten(text: str, limit: int) -> str:
+    """A text of at most so many characters: the middle of a longer one is left out."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    return f"{text[: limit - 3 - end]}...{text[len(text) - end :]}"
+
+
 def shorten_repr(value: object) -> str:
     """A short ASCII repr that never raises: an error's text shows it, whatever it is."""
     try:
         text = ascii(value)
     except Exception:  # noqa: BLE001 (a value's own __repr__ may raise anything)
         text = f"<{type(value).__name__} that cannot be shown>"
-    return text[:_LONGEST_REPR]
+    return shorten(text, _LONGEST_REPR)
 
 
 def hide_frame(excinfo: Any) -> bool:
@@ -87,7 +97,7 @@ def format_exception(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 (an exception's own __str__ may raise anything)
         return f"{name} that cannot be shown"
-    text = " ".join(text[:_LONGEST_ERROR].split()) + ("..." if len(text) > _LONGEST_ERROR else "")
+    text = " ".join(shorten(text, _LONGEST_ERROR).split())
     return f"{name}: {text}" if text else name
 
 
@@ -98,15 +108,17 @@ def format_duration(seconds: float) -> str:
         seconds: Its length; the sign is not shown.
     """
     milliseconds = round(abs(seconds) * 1000)
-    if milliseconds < 60_000:  # noqa: PLR2004 (a minute)
-        return f"{_short(milliseconds) if milliseconds else _tiny(abs(seconds))} s"
-    minutes, milliseconds = divmod(milliseconds, 60_000)
+    if milliseconds < _MINUTE:
+        digits = f"{milliseconds / 1000:.3f}" if milliseconds else f"{abs(seconds):.6f}"
+        return f"{digits.rstrip('0').rstrip('.')} s"
+    minutes, milliseconds = divmod(milliseconds, _MINUTE)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
     while not parts[0][0]:
         parts.pop(0)
-    return " ".join(f"{count} {unit}" for count, unit in parts) + f" {_short(milliseconds)} s"
+    units = " ".join(f"{count} {unit}" for count, unit in parts)
+    return f"{units} {format_duration(milliseconds / 1000)}"
 
 
 def format_offset(at: float, start: float) -> str:
@@ -130,13 +142,10 @@ def quoted(text: str, limit: int | None = SHORT) -> str:
         limit: How many characters to show at most; the middle is left out of a longer
             one, and its length is given. None shows all of it.
     """
-    if limit is None or len(text) <= limit:
-        whole = repr(text)
-        if limit is None or len(whole) <= limit + 2:
-            return whole
-    start = _fitting(text[:limit], limit - limit // 4)
-    end = _fitting(text[len(start) :][-limit:][::-1], limit // 4)[::-1]
-    return f"{start!r}...{end!r} ({len(text):,} characters)"
+    whole = repr(text)
+    if limit is None or len(whole) <= limit + 2:
+        return whole
+    return f"{shorten(whole, limit)} ({len(text):,} characters)"
 
 
 def bare(text: str) -> str:
@@ -151,16 +160,16 @@ def format_client(client_id: str | None) -> str:
     """
     if client_id is None:
         return "?"
-    if _PLAIN_NAME.fullmatch(client_id) and _tokens.read(client_id) is None:
-        return client_id
-    return format_token(client_id) if _tokens.read(client_id) else quoted(client_id, _CLIENT_WIDTH)
+    if _tokens.read(client_id) is not None:
+        return format_token(client_id)
+    return client_id if _PLAIN_NAME.fullmatch(client_id) else quoted(client_id, _CLIENT_WIDTH)
 
 
 def format_token(text: str) -> str:
     """A token, short but recognisable: "token 3f2a91...alice"."""
     read = _tokens.read(text)
     if read is None:
-        return f"{quoted(text, _CLIENT_WIDTH)} (no token)"
+        return f"{quoted(text, _CLIENT_WIDTH)} (not a token)"
     return f"token {text[:6]}...{format_client(read.client_id)}"
 
 
@@ -180,32 +189,52 @@ def details(event: Event, start: float | None, limit: int | None = SHORT) -> str
     if event.message is not None:
         parts.append(quoted(event.message, limit))
     if event.outcome:
-        parts.append(bare(_outcome(event, start)))
+        parts.append(bare(_format_outcome(event, start)))
     return ", ".join(parts)
 
 
-def format_events(events: Iterable[Event], start: float, limit: int | None = SHORT) -> list[str]:
+def format_events(
+    events: Iterable[Event],
+    start: float,
+    limit: int | None = SHORT,
+    notes: Sequence[str] = (),
+    *,
+    colour: bool = False,
+) -> list[str]:
     """Events as aligned lines.
 
     Args:
         events: In their order.
         start: The time that theirs are relative to, in seconds since the epoch.
         limit: How many characters of a message to show; None for all.
+        notes: What stands at the end of each event's line; none leaves them out.
+        colour: Whether to colour the kinds, for a terminal.
     """
     rows = [
-        (format_offset(event.at, start), event.kind, _who(event), details(event, start, limit))
+        (
+            format_offset(event.at, start),
+            event.kind,
+            _format_whose(event),
+            details(event, start, limit),
+        )
         for event in events
     ]
     first, second, third = (max((width(row[i]) for row in rows), default=0) for i in range(3))
-    return [
-        f"{_pad(at, first, right=True)}  {_pad(kind, second)}  {_pad(who, third)}  {rest}".rstrip()
-        for at, kind, who, rest in rows
-    ]
+    lines = []
+    for number, (at, kind, whose, rest) in enumerate(rows):
+        time, name = " " * (first - width(at)) + at, _pad(kind, second)
+        if colour:
+            time, name = _paint(time, "2"), _paint(name, _COLOURS.get(kind, ""))
+        note = notes[number] if notes else ""
+        lines.append(
+            f"{time}  {name}  {_pad(whose, third)}  {rest}{'  ' * bool(note)}{note}".rstrip()
+        )
+    return lines
 
 
 def format_event(event: Event) -> str:
     """An event by itself: "drop 2020-01-01T00:00:01.500Z alice 'hi'"."""
-    parts = [event.kind, format_time(event.at), _who(event), details(event, None)]
+    parts = [event.kind, format_time(event.at), _format_whose(event), details(event, None)]
     return " ".join(part for part in parts if part)
 
 
@@ -221,6 +250,58 @@ def format_time(at: float) -> str:
         return f"{at:.15g} s since the epoch"
     text = known.isoformat(timespec="milliseconds").partition("+")[0]
     return text.removesuffix(".000") + "Z"
+
+
+def format_source(source: tuple[CodeType, int] | None) -> str:
+    """A line of code as text, such as ``chat.py:41 in notify``; empty for none."""
+    if source is None:
+        return ""
+    code, line = source
+    name = "" if code.co_name == "<module>" else f" in {code.co_name}"
+    return f"{PurePath(code.co_filename).name}:{line}{name}"
+
+
+def describe_source(source: str) -> str:
+    """An event's source in a sentence: "notify() at chat.py:41"."""
+    place, _, name = source.partition(" in ")
+    if name.isidentifier():
+        name += "()"
+    return f"{name} at {place}" if name else place
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 message", "2,000 messages"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) != 0 for char in text)
+
+
+def _format_outcome(event: Event, start: float | None) -> str:
+    if event.kind == "create":
+        expires = float(event.outcome.rpartition(" ")[2])
+        end = format_time(expires) if start is None else format_offset(expires, start)
+        return f"valid until {end}"
+    if event.kind == "read":
+        return f"by {event.outcome}"
+    return event.outcome
+
+
+def _format_whose(event: Event) -> str:
+    return "" if event.client_id is None else format_client(event.client_id)
+
+
+def _pad(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
+
+
+def _paint(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
 
 
 def format_timeline(
@@ -242,65 +323,5 @@ def format_timeline(
 
 
 def colour(text: str) -> str:
-    """A rendered timeline with its kinds in colour, for a terminal that shows them."""
-    return _KIND.sub(_in_colour, text)
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: "1 message", "2,000 messages"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) != 0 for char in text)
-
-
-_WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
-
-
-def _outcome(event: Event, start: float | None) -> str:
-    if event.kind == "create":
-        expires = float(event.outcome.rpartition(" ")[2])
-        return f"valid until {format_time(expires) if start is None else format_offset(expires, start)}"
-    if event.kind == "read":
-        return f"by {event.outcome}"
-    return event.outcome
-
-
-def _who(event: Event) -> str:
-    return "" if event.client_id is None else format_client(event.client_id)
-
-
-def _fitting(text: str, room: int) -> str:
-    """What fits of a text's beginning, every quote counted as if it had to be escaped."""
-    used = accumulate(map(_room_for, text))
-    return text[: sum(so_far <= room for so_far in used)]
-
-
-def _room_for(char: str) -> int:
-    if char in "\\'":
-        return 2
-    return 1 if char.isprintable() else len(repr(char)) - 2
-
-
-def _short(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
-
-
-def _tiny(seconds: float) -> str:
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
-
-
-def _pad(text: str, columns: int, *, right: bool = False) -> str:
-    space = " " * (columns - width(text))
-    return space + text if right else text + space
-
-
-def _in_colour(match: re.Match[str]) -> str:
-    colour = _COLOURS.get(match[2])
-    kind = match[2] if colour is None else f"\x1b[{colour}m{match[2]}\x1b[0m"
-    return f"\x1b[2m{match[1]}\x1b[0m{kind}"
+    """A rendered timeline; no colour any more."""
+    return text

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_LONGEST_INT = 4000  # digits: Python may refuse to read an int of more than 4300
+# Letters of other alphabets that look like Latin ones, and characters that nobody sees.
+_LOOK_ALIKES = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425"  # Cyrillic capitals
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458"  # Cyrillic small letters
+    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u03bf",  # Greek
+    "ABEKMHOPCTXaeopcyxsijABEHIKMNOPTXo",
+    "\u00ad\u200b\u200c\u200d\u2060\ufeff",
+)
 
 
 class _Any:
@@ -34,7 +38,7 @@ class _Any:
 
 
 ANY = _Any()
-"""Matches every message, and every value inside JSON."""
+"""Matches every message, and every value inside JSON; as a client id, anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +50,6 @@ class NotJson:
     """
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Doubled:
-    """A JSON object in which a key stands more than once, so that it is no dict.
-
-    Attributes:
-        pairs: The keys and values as they came.
-        key: The first key that stands twice.
-    """
-
-    pairs: tuple[tuple[str, Any], ...]
-    key: str
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.pairs) + "}"
 
 
 def matches(expected: object, message: str) -> bool:
@@ -79,11 +67,13 @@ def matches(expected: object, message: str) -> bool:
     """
     if isinstance(expected, str):
         return bool(expected == message)
+    if isinstance(expected, bytes):
+        return False
     if isinstance(expected, re.Pattern):
-        return _found(expected, message)
+        return _is_found(expected, message)
     if is_json(expected):
         value = read_json(message)
-        return not isinstance(value, NotJson) and same(expected, value)
+        return not isinstance(value, NotJson) and is_same(expected, value)
     return bool(expected == message) or _matches_as_json(expected, message)
 
 
@@ -102,80 +92,75 @@ def may_match(expected: object, message: str) -> bool:
 
 def is_json(expected: object) -> bool:
     """Whether an expected value stands for JSON."""
-    return expected is None or isinstance(expected, (dict, list, tuple, int, float, Decimal))
+    return expected is None or isinstance(expected, (dict, list, tuple, int, float))
 
 
 def read_json(message: str) -> Any:
-    """Read a message as JSON, losing nothing.
+    """Read a message as a page's `JSON.parse` does.
 
     Returns:
-        A dict, list, str, int, float, bool or None. A number that no float holds exactly is a
-        `Decimal`, an object with a key that stands twice is `Doubled`; a message that is
-        not JSON is `NotJson`.
+        A dict, list, str, int, float, bool or None; `NotJson` for a message that is not JSON.
     """
     try:
-        return json.loads(
-            message,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_fraction,
-            parse_constant=_constant,
-        )
+        return json.loads(message, parse_constant=_refuse_constant)
     except RecursionError:
         return NotJson("it is nested too deeply to be read")
     except ValueError as error:
         return NotJson(str(error))
 
 
-def same(expected: object, found: object) -> bool:
+def is_same(expected: object, found: object) -> bool:
     """Whether a value read as JSON is what was expected, all the way down."""
-    # A list of its own, not recursion: messages nest deeper than Python's stack.
-    todo = [(expected, found)]
-    while todo:
-        left, right = todo.pop()
-        if isinstance(left, dict):
-            if not isinstance(right, dict) or not _same_keys(left, right):
-                return False
-            todo.extend((value, right[key]) for key, value in left.items())
-        elif isinstance(left, (list, tuple)):
-            if not isinstance(right, list) or len(left) != len(right):
-                return False
-            todo.extend(zip(left, right, strict=True))
-        elif not same_leaf(left, right):
-            return False
-    return True
+    try:
+        return _is_same(expected, found)
+    except RecursionError:
+        return False
 
 
-def same_leaf(expected: object, found: object) -> bool:
-    """As `same`, for an expected value that is neither dict, list nor tuple."""
+def spelling_difference(left: str, right: str) -> str:
+    """In what alone two texts differ that read the same: "case", "white space at the end".
+
+    Returns:
+        The difference; empty where there is none, or another one.
+    """
+    if left == right:
+        return ""
+    for name, plain in (
+        ("white space at the end", str.rstrip),
+        ("white space", _without_space),
+        ("case", str.casefold),
+        ("case and white space", lambda text: _without_space(text).casefold()),
+        ("Unicode form", lambda text: unicodedata.normalize("NFC", text)),
+        ("characters that look alike", _without_disguise),
+    ):
+        if plain(left) == plain(right):
+            return name
+    return ""
+
+
+def _is_same(expected: object, found: object) -> bool:
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and expected.keys() == found.keys()
+            and all(_is_same(value, found[key]) for key, value in expected.items())
+        )
+    if isinstance(expected, (list, tuple)):
+        return (
+            isinstance(found, list)
+            and len(expected) == len(found)
+            and all(map(_is_same, expected, found))
+        )
     if expected is None or isinstance(expected, bool):
         return expected is found
-    if isinstance(expected, (int, float, Decimal)):
-        return _same_number(expected, found)
+    if isinstance(expected, (int, float)):
+        return not isinstance(found, bool) and bool(expected == found)
     if isinstance(expected, re.Pattern):
-        return isinstance(found, str) and _found(expected, found)
+        return isinstance(found, str) and _is_found(expected, found)
     return bool(expected == found)
 
 
-def _same_keys(expected: dict[Any, Any], found: dict[str, Any]) -> bool:
-    return len(expected) == len(found) and all(
-        isinstance(key, str) and key in found for key in expected
-    )
-
-
-def _same_number(expected: float | Decimal, found: object) -> bool:
-    if isinstance(found, bool) or not isinstance(found, (int, float, Decimal)):
-        return False
-    left = _exact(expected)
-    return left.is_finite() and left == _exact(found)
-
-
-def _exact(number: float | Decimal) -> Decimal:
-    # A float stands for the shortest decimal that reads back as it: what JSON writes.
-    return Decimal(float.__repr__(number)) if isinstance(number, float) else Decimal(number)
-
-
-def _found(pattern: re.Pattern[Any], text: str) -> bool:
+def _is_found(pattern: re.Pattern[Any], text: str) -> bool:
     if isinstance(pattern.pattern, bytes):
         message = (
             f"{pattern!r} is a pattern of bytes, and a message is text: "
@@ -200,30 +185,14 @@ def _matches_as_json(expected: object, message: str) -> bool:
     return bool(expected == value)
 
 
-def _object(pairs: Iterable[tuple[str, Any]]) -> Any:
-    pairs = tuple(pairs)
-    as_dict = dict(pairs)
-    if len(as_dict) == len(pairs):
-        return as_dict
-    first = {key: index for index, (key, _) in reversed(tuple(enumerate(pairs)))}
-    again = next(key for index, (key, _) in enumerate(pairs) if first[key] < index)
-    return Doubled(pairs, again)
-
-
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) <= _LONGEST_INT else Decimal(text)
-
-
-def _fraction(text: str) -> float | Decimal:
-    try:
-        exact = Decimal(text)
-    except InvalidOperation:
-        message = f"no number can be as large or as small as {text[:40]}"
-        raise ValueError(message) from None
-    as_float = float(text)
-    return as_float if Decimal(repr(as_float)) == exact else exact
-
-
-def _constant(text: str) -> Any:
+def _refuse_constant(text: str) -> Any:
     message = f"{text} is Python's, and no value of JSON: a page cannot read it"
     raise ValueError(message)
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
+
+
+def _without_disguise(text: str) -> str:
+    return unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES))

@@ -6,12 +6,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
 from types import CodeType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args, overload
 
 from pytest_channelstub import _tokens
-from pytest_channelstub._record import formatting
+from pytest_channelstub._record import formatting, outcomes
+from pytest_channelstub._record.formatting import format_source
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = formatting.hide_frame
@@ -162,7 +162,7 @@ class Timeline(Sequence[Event]):
         return f"<Timeline of {formatting.plural(len(self._rows), 'event')}>"
 
     def __str__(self) -> str:
-        return formatting.format_timeline(tuple(self), self.start)
+        return outcomes.format_record(self)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -252,15 +252,6 @@ def check_kind(kind: str) -> None:
     if kind not in KINDS:
         message = f"there is no event of kind {kind!r}: pass one of {', '.join(KINDS)}"
         raise ValueError(message)
-
-
-def format_source(source: Source | None) -> str:
-    """A line of code as text, such as ``chat.py:41 in notify``; empty for none."""
-    if source is None:
-        return ""
-    code, line = source
-    name = "" if code.co_name == "<module>" else f" in {code.co_name}"
-    return f"{PurePath(code.co_filename).name}:{line}{name}"
 
 
 def to_event(row: Row) -> Event:

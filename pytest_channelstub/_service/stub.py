@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import random
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
 from pytest_channelstub import _tokens, apiproxy_errors
 from pytest_channelstub._record import diagnosis, formatting, matching
+from pytest_channelstub._record.formatting import format_source
 from pytest_channelstub._record.timeline import (
     MICROSECONDS,
     Row,
     Timeline,
     call_locked,
     check_kind,
-    format_source,
     to_event,
 )
 from pytest_channelstub._service import apiproxy
@@ -543,7 +544,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
                 return to_event(found[count - 1])
             if left <= 0 or self._is_closed:
                 raise AssertionError(
-                    diagnosis.explain_wait(self.timeline, kind, name, timeout, count, message)
+                    diagnosis.explain_wait(self, kind, name, timeout, count, message)
                 )
             call_locked(self._lock, self._wait_for_progress, seen, min(left, _LOOK_AGAIN))
 
@@ -1014,6 +1015,45 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             return [*self._state.end("timeout", at, client_id, None, outgoing, note), *handed], None
 
         self._step(plan)
+
+    # As a failure sees it.
+
+    @property
+    def _is_clock_own(self) -> bool:
+        """Whether the time stands still unless the test moves it."""
+        return self.clock._is_own
+
+    @property
+    def _built_by(self) -> str:
+        """Where the stub was built, to go on in a sentence."""
+        source = self._origin
+        if source is None or "_pytest" in PurePath(source[0].co_filename).parts:
+            return "is that of the fixture channel_stub"
+        return f"was built by {formatting.describe_source(format_source(source))}"
+
+    def _other_stubs(self) -> list[ChannelServiceStub]:
+        """The other stubs that are active, the newest first."""
+        stubs = apiproxy.registry.stubs()
+        return [each for each in stubs if isinstance(each, type(self)) and each is not self]
+
+    def _deadline_of(self, client_id: str) -> tuple[float, bool]:
+        """When a connected client times out, and whether something keeps it alive until then."""
+        client = self._state.clients[client_id]
+        due = [timer.due for timer in client.timers if timer.due is not None]
+        deadline = self._state.deadline(self._state.now, client_id)
+        return min(due, default=deadline) / MICROSECONDS, bool(client.leases)
+
+    def _overdue(self) -> list[tuple[str, float]]:
+        """The clients that are due to time out, and since when: nothing has noticed yet."""
+        if self.clock._is_own or self._is_closed:
+            return []
+        now, clients = self.clock._read(), self._state.clients.copy()
+        return [
+            (timer.client_id, timer.due / MICROSECONDS)
+            for client in clients.values()
+            for timer in client.timers
+            if timer.due is not None and timer.due <= now
+        ]
 
     # Between tests.
 
