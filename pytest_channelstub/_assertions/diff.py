@@ -98,18 +98,10 @@ def compare(expected: object, message: str) -> Comparison:
     """
     if isinstance(expected, str):
         return _compare_texts(expected, message)
-    if isinstance(expected, re.Pattern):
-        return Comparison("does not match")
-    if not matching.is_json(expected):
-        return Comparison("is not equal to it")
-    if message == str(expected):
-        return Comparison("is its str(), not JSON", (), "Have the app send json.dumps(...) of it.")
-    value = matching.read_json(message)
-    if isinstance(value, matching.NotJson):
-        return Comparison(f"is not JSON: {value.reason}")
-    if isinstance(value, str) and matching.may_match(expected, value):
-        return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
-    return _compare_json(expected, value)
+    if matching.is_json(expected):
+        return _compare_json(expected, message)
+    is_pattern = isinstance(expected, re.Pattern)
+    return Comparison("does not match" if is_pattern else "is not equal to it")
 
 
 def show(value: object) -> str:
@@ -149,7 +141,18 @@ def _compare_texts(expected: str, message: str) -> Comparison:
     return Comparison(where, tuple(lines), shows_message=True)
 
 
-def _compare_json(expected: object, value: object) -> Comparison:
+def _compare_json(expected: object, message: str) -> Comparison:
+    value = matching.read_json(message)
+    if message == str(expected) and isinstance(value, matching.NotJson):
+        return Comparison("is its str(), not JSON", (), "Have the app send json.dumps(...) of it.")
+    if isinstance(value, matching.NotJson):
+        return Comparison(f"is not JSON: {value.reason}")
+    if isinstance(value, str) and matching.may_match(expected, value):
+        return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
+    return _compare_values(expected, value)
+
+
+def _compare_values(expected: object, value: object) -> Comparison:
     found = list(find_differences(expected, value))
     if (
         isinstance(expected, (list, tuple))

@@ -438,13 +438,15 @@ def _refuse_token(stub: ChannelServiceStub, token: object) -> str:
         advice = (
             "Pass its token." if hasattr(token, "token") else "Pass what create_channel returned."
         )
-        headline = f"{what} is not a token: a token is a string, and this is of type {type(token).__name__}"
-        return _compose(stub, token, headline, [], advice)
-    if "-" not in str(token) or stub.timeline.of(str(token)):
+        kind = type(token).__name__
+        headline = f"{what} is not a token: a token is a string, and this is of type {kind}"
+    elif "-" not in str(token) or any(event.client_id == token for event in stub.timeline):
+        advice = "Pass what create_channel returned for it."
         headline = f"{what} is not a token: it is a client id"
-        return _compose(stub, token, headline, [], "Pass what create_channel returned for it.")
-    headline = f"{what} is not a token: create_channel has not returned it, or it was changed since"
-    return _compose(stub, token, headline, [], "Pass what create_channel returned, unchanged.")
+    else:
+        advice = "Pass what create_channel returned, unchanged."
+        headline = f"{what} is not a token: create_channel has not returned it, or it was changed"
+    return _compose(stub, token, headline, [], advice)
 
 
 def _pair(expected: Sequence[object], pending: Sequence[str]) -> list[int | None]:

@@ -26,6 +26,8 @@ MOST_EVENTS = 50
 """How many events of a timeline a failure shows."""
 
 _MOST_LEFT = 20
+# Outcomes of requests that say nothing of the app's handler.
+_NO_ANSWER = ("no app", "under way", "not delivered", "interrupted")
 _LONGEST_TOKEN = 1440  # minutes
 _PACKAGE = str(Path(__file__).parents[1])
 _NOT_THE_TEST = (_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
@@ -180,7 +182,9 @@ class Diagnosis(Outcomes):
         sentence = f"was sent to {_name(to)} only {times(len(own))}{last} at {self.at(own[-1])}"
         return Reason(sentence, "", self._sources_of(own[-1]), self.events[own[-1]].message)
 
-    def explain_silence(self, to: str | None, *, after: int = -1) -> Reason:
+    def explain_silence(
+        self, to: str | None, *, after: int = -1, has_waited: bool = False
+    ) -> Reason:
         """Why a client was sent nothing, or nothing like what was expected."""
         own = self.messages(to, after=after)
         refused = self._find_refusal(to, after)
@@ -195,7 +199,7 @@ class Diagnosis(Outcomes):
             or self._find_app_failure(to)
             or self._find_foreign_token(to)
             or self._find_running_thread(to)
-            or self._describe_silence(to, after)
+            or self._describe_silence(to, after, has_waited=has_waited)
         )
 
     def explain_nothing_to_receive(self, client_id: str) -> Reason:
@@ -203,7 +207,9 @@ class Diagnosis(Outcomes):
         reads = [
             index
             for index, event in enumerate(self.events)
-            if event.kind == "read" and event.client_id == client_id and event.token == self._token
+            if event.kind == "read"
+            and event.outcome == "client"
+            and (event.client_id, event.token) == (client_id, self._token)
         ]
         last = reads[-1] if reads else -1
         outcomes = self.history.outcomes
@@ -217,7 +223,7 @@ class Diagnosis(Outcomes):
         if reason is None:
             reason = self.explain_silence(client_id, after=last)
             if left:
-                earlier = f"{formatting.quoted(self.events[left[-1]].message or '')} {self.describe(left[-1])}"
+                earlier = self.explain(left[-1]).of()
                 reason = replace(reason, sentence=f"{reason.sentence}; earlier, {earlier}")
         return reason
 
@@ -433,17 +439,15 @@ class Diagnosis(Outcomes):
         place = next(find_running_threads(), None)
         if place is None:
             return None
-        return Reason(
-            f"a thread is still running, in {place}, and may send it later",
-            f"Wait for it: channel_stub.wait_for('send'{'' if to is None else f', {client_id_of(to)!r}'}).",
-        )
+        sentence = f"a thread is still running, in {place}, and may send it later"
+        return Reason(sentence, f"Wait for it: {_wait_for_send(to)}.")
 
-    def _describe_silence(self, to: str | None, after: int) -> Reason:
-        wait = f"channel_stub.wait_for('send'{'' if to is None else f', {client_id_of(to)!r}'})"
-        advice = [
-            "Was a branch not taken, or an exception caught? Work that is scheduled may not have run "
-            f"yet: {wait} waits for it."
-        ]
+    def _describe_silence(self, to: str | None, after: int, *, has_waited: bool) -> Reason:
+        """That no message is known, and what may be behind that."""
+        advice = ["Was a branch not taken, or an exception caught?"]
+        if not has_waited:
+            wait = _wait_for_send(to)
+            advice.append(f"Work that is scheduled may not have run yet: {wait} waits for it.")
         stub = self._stub
         if stub is not None and after < 0 and self.messages(to, ("connect",)):
             if stub.app is None:
@@ -501,7 +505,7 @@ def format_failure(
     return "\n".join(lines)
 
 
-def explain_wait(
+def explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     stub: Stub, kind: str, client_id: str | None, seconds: float, count: int, message: object
 ) -> str:
     """Why a wait for an event has ended without it.
@@ -516,7 +520,9 @@ def explain_wait(
     """
     diagnosis = Diagnosis(stub.timeline, stub)
     found = diagnosis.find_matching(diagnosis.messages(client_id, (kind,)), message)
-    number = f"only {len(found)} of {count} {kind!r} events" if found else f"no {kind!r} event"
+    number = f"no {kind!r} event"
+    if 0 < len(found) < count:
+        number = f"only {len(found)} of {count} {kind!r} events"
     whose = "" if client_id is None else f" of {_name(client_id)}"
     what = "" if message is matching.ANY else f" with {formatting.shorten_repr(message)}"
     headline = f"{number}{whose}{what} within {seconds:g} s of real time"
@@ -541,7 +547,7 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     if kind in ("send", "drop", "read"):
         skip = () if kind == "read" else found
         cause = diagnosis.find_cause(client_id, message, skip=skip)
-        return cause or diagnosis.explain_silence(client_id)
+        return cause or diagnosis.explain_silence(client_id, has_waited=True)
     if client_id is None or kind not in ("connect", "close", "disconnect", "timeout"):
         return None
     last = diagnosis.history.connection(client_id_of(client_id))
@@ -590,16 +596,15 @@ def list_remarks(stub: Stub) -> list[str]:
         f"{formatting.format_offset(due, diagnosis.start)}: the stub notices at its next call"
         for client_id, due in stub._overdue()
     ]
-    for index, event in enumerate(diagnosis.events):
+    for index in range(len(diagnosis.events)):
         remark = diagnosis.remark(index)
         if remark:
             remarks.append("; ".join(filter(None, (remark, diagnosis.source(index)))))
     for other in stub._other_stubs():
         count = sum(event.kind in ("send", "drop") for event in other.timeline)
         if count:
-            remarks.append(
-                f"{formatting.plural(count, 'message')} went to another stub, which {other._built_by}"
-            )
+            messages = formatting.plural(count, "message")
+            remarks.append(f"{messages} went to another stub, which {other._built_by}")
     remarks += [
         f"a thread is still running, in {place}: what it sends comes later"
         for place in find_running_threads()
@@ -635,13 +640,13 @@ def describe_app_failure(event: Event) -> str:
     status = event.outcome.partition(": ")[0]
     if re.match(r"[45]\d\d ", status):
         return f"answered {status}"
-    if re.match(r"\d\d\d ", status) or status in ("no app", "under way", "not delivered"):
+    if re.match(r"\d\d\d ", status) or status in _NO_ANSWER:
         return ""
     return f"raised {event.outcome}"
 
 
 def find_running_threads() -> Iterator[str]:
-    """The lines of the test or the app that other threads are at now, such as "chat.py:41 in push"."""
+    """The lines of the test or the app that other threads run: "chat.py:41 in push"."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         frame = None if thread is threading.current_thread() else frames.get(thread.ident or 0)
@@ -649,6 +654,11 @@ def find_running_threads() -> Iterator[str]:
             frame = frame.f_back
         if frame is not None and not frame.f_code.co_filename.startswith("<"):
             yield formatting.format_source((frame.f_code, frame.f_lineno))
+
+
+def _wait_for_send(to: str | None) -> str:
+    name = "" if to is None else f", {client_id_of(to)!r}"
+    return f"channel_stub.wait_for('send'{name})"
 
 
 def _name(to: str | None) -> str:

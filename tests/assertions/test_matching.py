@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
 from enum import IntEnum
 from unittest import mock
 
@@ -11,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_channelstub._record.matching import ANY, NotJson, matches, read_json
+from pytest_channelstub._record.matching import (
+    ANY,
+    NotJson,
+    matches,
+    read_json,
+    spelling_difference,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +33,8 @@ from pytest_channelstub._record.matching import ANY, NotJson, matches, read_json
         (100, "1e2"),
         (0.1, "0.1"),
         (0.1, "0.10"),
-        (Decimal("0.1"), "0.1"),
         (1e22, "10000000000000000000000"),
         (-0.0, "0"),
-        (Decimal("1e400"), "1e400"),
         (IntEnum("Colour", "RED").RED, "1"),
         (True, "true"),
         (False, " false\n"),
@@ -63,14 +66,8 @@ def test_a_message_matches(expected, message):
         (1, '"1"'),
         (None, '"null"'),
         (None, "0"),
-        ({"a": 2}, '{"a": 1, "a": 2}'),
-        ({"a": {"b": 2}}, '{"a": {"b": 1, "b": 2}}'),
         (9007199254740992, "9007199254740993"),
-        (9007199254740992.0, "9007199254740993"),
-        (0.1, "0.1000000000000000055511151231257827"),
-        (float("inf"), "1e400"),
         (float("nan"), "NaN"),
-        (Decimal("sNaN"), "1"),
         ({"a": float("nan")}, '{"a": NaN}'),
         ({1: "a"}, '{"1": "a"}'),
         ({"a": 1}, '{"a": 1, "b": 2}'),
@@ -84,7 +81,6 @@ def test_a_message_matches(expected, message):
         ({"a": 1}, ""),
         ([1], "[1"),
         pytest.param([[1]], "[" * 30_000, id="nested too deeply"),
-        pytest.param(1, "1e" + "9" * 30, id="too large"),
         (re.compile("^h.$"), "oh hi"),
         (object(), "hi"),
         (b"hi", "hi"),
@@ -94,10 +90,33 @@ def test_a_message_does_not_match(expected, message):
     assert not matches(expected, message)
 
 
-def test_numbers_of_more_digits_than_python_reads_and_lone_surrogates_match():
-    assert matches(10**4500, "1" + "0" * 4500)
-    assert not matches(10**4500, "1" + "0" * 4499 + "1")
+def test_a_number_too_long_for_python_and_lone_surrogates():
+    assert not matches(1, "1" + "0" * 4500)
     assert matches({"\ud800": "\udfff"}, r'{"\ud800": "\udfff"}')
+
+
+def test_of_a_key_that_stands_twice_the_last_counts_as_in_a_page():
+    assert matches({"a": 2}, '{"a": 1, "a": 2}')
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "difference"),
+    [
+        ("alice", "alice", ""),
+        ("alice", "bob", ""),
+        ("alice", "Alice", "case"),
+        ("alice", "alice\n", "white space at the end"),
+        ("alice", " al ice", "white space"),
+        ("alice", " ALICE", "case and white space"),
+        ("jos\u00e9", "jose\u0301", "Unicode form"),
+        ("alice", "\u0430lice", "characters that look alike"),
+        ("alice", "al\u200bice", "characters that look alike"),
+        ("1", "\u0661", ""),
+    ],
+)
+def test_in_what_alone_two_texts_differ(left, right, difference):
+    assert spelling_difference(left, right) == difference
+    assert spelling_difference(right, left) == difference
 
 
 def test_dirty_equals_at_the_top():
@@ -134,7 +153,6 @@ def test_dirty_equals_inside_json():
     )
     assert not matches({"id": dirty_equals.IsStr, "at": ANY, "tags": ANY, "x": ANY}, message)
     assert not matches([dirty_equals.IsInt], "[true]")
-    assert not matches([dirty_equals.IsDict], '[{"a": 1, "a": 2}]')
 
 
 def test_anything_else_decides_by_its_own_equality():
@@ -160,7 +178,6 @@ def test_a_pattern_of_bytes_is_refused():
         ("no json", "Expecting value"),
         ('{"a": NaN}', "NaN is Python's, and no value of JSON"),
         pytest.param("[" * 30_000, "nested too deeply", id="nested too deeply"),
-        pytest.param("1e" + "9" * 30, "no number can be as large", id="too large"),
     ],
 )
 def test_what_is_not_json_says_why(message, told):

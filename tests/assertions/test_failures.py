@@ -1,0 +1,1033 @@
+"""What a failure says, to the letter, and that its advice helps.
+
+Every test of a text is followed by one that does what the text advises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import unicodedata
+import warnings
+
+import pytest
+
+from pytest_channelstub import (
+    ANY,
+    ChannelClient,
+    ChannelServiceStub,
+    FakeClock,
+    apiproxy_errors,
+    assert_connected,
+    assert_disconnected,
+    assert_dropped,
+    assert_not_sent,
+    assert_queued,
+    assert_sent,
+    assert_token_expired,
+    assert_token_valid,
+    channel,
+)
+
+DECOMPOSED = unicodedata.normalize("NFD", "jos\u00e9")
+CYRILLIC = "\u0430lice"
+SILENCE_HINT = (
+    "  hint: Was a branch not taken, or an exception caught? Work that is scheduled may not have "
+    "run yet: channel_stub.wait_for('send', 'alice') waits for it."
+)
+
+
+def failure_of(assertion, *arguments, **keywords):
+    """The text of a failure without the timeline, and with `N` for the numbers of lines."""
+    with pytest.raises(AssertionError) as caught:
+        assertion(*arguments, **keywords)
+    text = str(caught.value).partition("\ntimeline:")[0]
+    return re.sub(r"\.py:\d+", ".py:N", text).split("\n")
+
+
+def notify(client_id, message):
+    """Send as an app does that lets no error of the channel spoil its own work."""
+    with contextlib.suppress(channel.Error, apiproxy_errors.Error):
+        channel.send_message(client_id, message)
+
+
+def answer(status, body=b""):
+    """An app that answers everything alike."""
+
+    def app(environ, start_response):
+        start_response(status, [])
+        return [body]
+
+    return app
+
+
+def greet(environ, start_response):
+    """An app that greets whom it hears of."""
+    if environ["PATH_INFO"] == "/_ah/channel/connected/":
+        channel.send_message("alice", "welcome")
+    start_response("200 OK", [])
+    return []
+
+
+SENT = "  sent by notify() at test_failures.py:N"
+IDLE = "  nothing is pending; alice is connected, since +0.0 s"
+
+
+# A message that was dropped.
+
+
+def test_a_message_dropped_before_its_client_connects(channel_stub, channel_clock, channel_client):
+    channel_clock.advance(1.5)
+    notify("bob", '{"move": "e4"}')
+    channel_clock.advance(0.5)
+    channel_client("bob")
+
+    assert failure_of(assert_queued, channel_stub, "bob", {"move": "e4"}) == [
+        (
+            "{'move': 'e4'} is not pending for bob: it was dropped at +1.5 s, before bob connected "
+            "(+2.0 s)"
+        ),
+        SENT,
+        "  connected by test_a_message_dropped_before_its_client_connects() at test_failures.py:N",
+        "  nothing is pending; bob is connected, since +2.0 s",
+        "  hint: Connect it before the app sends: channel_client('bob').",
+    ]
+
+
+def test_a_client_that_connects_before_the_app_sends_has_the_message(channel_stub, channel_client):
+    channel_client("bob")
+    notify("bob", '{"move": "e4"}')
+    assert_queued(channel_stub, "bob", {"move": "e4"})
+
+
+def test_a_message_dropped_in_the_second_in_which_its_client_connects(channel_stub, channel_client):
+    notify("bob", "hi")
+    channel_client("bob")
+    assert failure_of(assert_queued, channel_stub, "bob", "hi")[0] == (
+        "'hi' is not pending for bob: it was dropped at +0.0 s: bob was not connected yet, and "
+        "connected only afterwards, at +0.0 s"
+    )
+
+
+def test_a_message_dropped_after_a_time_out(channel_stub, channel_clock, channel_client):
+    channel_client("alice")
+    channel_clock.advance(5)
+    notify("alice", "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            "'hi' is not pending for alice: it was dropped at +5.0 s: alice timed out at +2.0 s, "
+            "idle for 2 s"
+        ),
+        SENT,
+        (
+            "  hint: Keep it connected: channel_client('alice', keep_alive=True), or poll more "
+            "often than every 2 s."
+        ),
+    ]
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_client_that_is_kept_alive_or_polls_more_often_than_every_2_s_has_the_message(
+    keep_alive, channel_stub, channel_clock, channel_client
+):
+    alice = channel_client("alice", keep_alive=keep_alive)
+    for _ in range(3):
+        channel_clock.advance(1.9)
+        keep_alive or alice.poll()
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_dropped_after_a_kept_alive_client_outlived_its_token(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", duration_minutes=1, keep_alive=True)
+    channel_clock.advance(minutes=2)
+    notify("alice", "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            "'hi' is not pending for alice: it was dropped at +2 min 0 s: alice timed out at "
+            "+1 min 3 s, idle for 2 s (its token had expired at +1 min 1 s)"
+        ),
+        SENT,
+        (
+            "  hint: Give it a token that lasts longer: channel_client('alice', "
+            "duration_minutes=3, keep_alive=True), or connect it again: channel_client('alice')."
+        ),
+    ]
+
+
+def test_a_token_that_lasts_longer_keeps_the_client_connected(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", duration_minutes=3, keep_alive=True)
+    channel_clock.advance(minutes=2)
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_client_that_connects_again_with_a_new_token_has_the_message(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", duration_minutes=1, keep_alive=True)
+    channel_clock.advance(minutes=2)
+    channel_client("alice")
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_dropped_after_add_disconnect_event(channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    channel_stub.add_disconnect_event("alice")
+    channel_clock.advance(1.5)
+    alice.poll()
+    channel_clock.advance(1)
+    notify("alice", "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            "'hi' is not pending for alice: it was dropped at +2.5 s: alice was disconnected at "
+            "+2.0 s, 2 s after add_disconnect_event"
+        ),
+        SENT,
+        "  hint: add_disconnect_event ends a connection after 2 s: leave it out, or connect again.",
+    ]
+
+
+@pytest.mark.parametrize("is_left_out", [True, False])
+def test_without_add_disconnect_event_or_connected_again_the_client_has_the_message(
+    is_left_out, channel_stub, channel_clock, channel_client
+):
+    alice = channel_client("alice")
+    if not is_left_out:
+        channel_stub.add_disconnect_event("alice")
+    channel_clock.advance(1.5)
+    alice.poll()
+    channel_clock.advance(1)
+    if not is_left_out:
+        channel_client("alice")
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_sent_to_an_expired_token(channel_stub, channel_clock, channel_client):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=2)
+    channel_client("alice")
+    notify(token, "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            f"'hi' is not pending for alice: it was dropped at +2 min 0 s: it was sent to token "
+            f"{token[:6]}...alice, which had expired at +1 min 1 s"
+        ),
+        SENT,
+        "  nothing is pending; alice is connected, since +2 min 0 s",
+        "  hint: Send to the client id 'alice', or to a token that is valid.",
+    ]
+    for address in ("alice", channel.create_channel("alice")):
+        notify(address, "hi")
+    assert_queued(channel_stub, "alice", "hi", "hi")
+
+
+# What a client has to receive.
+
+
+def test_a_client_that_has_read_all_and_a_message_to_a_client_id_like_its_own(
+    channel_stub, channel_client
+):
+    alice = channel_client("alice")
+    notify("alice", "welcome")
+    alice.receive()
+    notify("Alice", "hi")
+
+    assert failure_of(alice.receive) == [
+        (
+            "alice has nothing to receive: 'hi' was sent at +0.0 s to 'Alice', which differs from "
+            "'alice' in case"
+        ),
+        SENT,
+        "  hint: Use 'Alice' in the test, or have the app send to 'alice'.",
+    ]
+    upper = channel_client("Alice")
+    for client_id in ("Alice", "alice"):
+        notify(client_id, "hi")
+    assert upper.receive() == alice.receive() == "hi"
+
+
+def test_a_client_that_has_read_all_and_a_message_to_an_expired_token(
+    channel_stub, channel_clock, channel_client
+):
+    alice = channel_client("alice", keep_alive=True)
+    token = channel.create_channel("alice", duration_minutes=1)
+    notify("alice", "welcome")
+    alice.receive()
+    channel_clock.advance(minutes=2)
+    notify(token, "hi")
+
+    assert failure_of(alice.receive) == [
+        (
+            "alice has nothing to receive: 'hi' was dropped at +2 min 0 s: it was sent to token "
+            f"{token[:6]}...alice, which had expired at +1 min 1 s"
+        ),
+        SENT,
+        "  hint: Send to the client id 'alice', or to a token that is valid.",
+    ]
+    notify(channel.create_channel("alice"), "hi")
+    assert alice.receive() == "hi"
+
+
+def test_a_client_that_has_read_all_that_was_sent(channel_stub, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "welcome")
+    alice.receive()
+
+    assert failure_of(alice.receive) == [
+        (
+            "alice has nothing to receive: nothing was sent to alice after 'welcome', which was "
+            "read at +0.0 s"
+        ),
+        SILENCE_HINT,
+    ]
+    notify("alice", "hi")
+    assert channel_stub.wait_for("send", "alice", message="hi", timeout=0).message == "hi"
+    assert alice.receive() == "hi"
+
+
+def test_a_client_that_read_all_and_missed_a_message_before(channel_stub, channel_client):
+    notify("alice", "early")
+    alice = channel_client("alice")
+    notify("alice", "welcome")
+    alice.receive()
+
+    assert failure_of(alice.receive)[0] == (
+        "alice has nothing to receive: nothing was sent to alice after 'welcome', which was read "
+        "at +0.0 s; earlier, 'early' was dropped at +0.0 s: alice was not connected yet, and "
+        "connected only afterwards, at +0.0 s"
+    )
+
+
+@pytest.mark.parametrize("by", ["another client", "HTTP", "poll", "pop"])
+def test_a_message_that_somebody_else_has_read(by, channel_stub, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "hi")
+    if by == "another client":
+        channel_client("alice").receive()
+    elif by == "HTTP":
+        channel_stub._poll(alice.token, "HTTP")
+    elif by == "poll":
+        channel_stub.connect_and_pop_first_message(alice.token)
+    else:
+        channel_stub.pop_first_message(alice.token)
+
+    reader = {
+        "another client": "another client of alice",
+        "HTTP": "a page, over HTTP",
+        "poll": "connect_and_pop_first_message",
+        "pop": "pop_first_message",
+    }[by]
+    assert failure_of(alice.receive) == [
+        f"alice has nothing to receive: 'hi' was sent at +0.0 s and read at +0.0 s by {reader}",
+        SENT,
+        "  read by test_a_message_that_somebody_else_has_read() at test_failures.py:N",
+        "  hint: assert_sent(stub, 'alice', ...) holds for messages that are not pending, too.",
+    ]
+    assert_sent(channel_stub, "alice", "hi")
+
+
+def test_a_client_whose_channel_another_one_has_closed(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel_client("alice").close()
+    notify("alice", "hi")
+
+    assert failure_of(alice.receive) == [
+        (
+            "alice has nothing to receive: 'hi' was dropped at +0.0 s: another client of alice "
+            "closed the channel at +0.0 s"
+        ),
+        SENT,
+        "  closed by test_a_client_whose_channel_another_one_has_closed() at test_failures.py:N",
+        "  hint: Connect it again before the app sends: channel_client('alice').",
+    ]
+    alice = channel_client("alice")
+    notify("alice", "hi")
+    assert alice.receive() == "hi"
+
+
+def test_a_client_that_is_not_connected_any_more(channel_clock, channel_client):
+    alice = channel_client("alice")
+    channel_clock.advance(3)
+    assert failure_of(alice.receive)[:2] == [
+        "alice has nothing to receive: send_message was not called on this stub in this test",
+        "  alice is not connected: it timed out at +2.0 s, idle for 2 s",
+    ]
+
+
+# Nothing was sent.
+
+
+def test_a_message_that_went_to_another_stub(channel_stub, channel_client):
+    alice = channel_client("alice")
+    with ChannelServiceStub(time_func=FakeClock().time) as other:
+        notify("alice", "hi")
+        built = "built by test_a_message_that_went_to_another_stub() at test_failures.py:N"
+        hint = (
+            "  hint: Calls reach the newest stub that is not closed: assert on that stub, or close "
+            "it before the app sends."
+        )
+        assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+            f"'hi' is not pending for alice: it went to another stub, which was {built}",
+            SENT,
+            IDLE,
+            hint,
+        ]
+        assert failure_of(alice.receive) == [
+            f"alice has nothing to receive: 'hi' went to another stub, which was {built}",
+            SENT,
+            hint,
+        ]
+        assert_dropped(other, "alice", "hi")
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_that_went_to_the_stub_of_the_fixture(channel_stub):
+    with ChannelServiceStub(time_func=FakeClock().time) as newest:
+        pass
+    notify("alice", "hi")
+    assert failure_of(assert_sent, newest, "alice", "hi")[0] == (
+        "'hi' was not sent to alice: it went to another stub, which is that of the fixture "
+        "channel_stub"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "hint"),
+    [
+        (
+            "500 Internal Server Error",
+            b"KeyError: 'user'",
+            "Mend the handler of /_ah/channel/connected/. Its answer began \"KeyError: 'user'\".",
+        ),
+        ("404 Not Found", b"", "Have the app handle POST /_ah/channel/connected/."),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest_channelstub.ChannelAppWarning")
+def test_an_app_that_does_not_handle_the_connection(
+    status, body, hint, channel_stub, channel_client
+):
+    channel_stub.app = answer(status, body)
+    alice = channel_client("alice")
+    reason = (
+        f"the app answered {status} when alice connected (+0.0 s), and what its handler was to "
+        "send was not sent"
+    )
+    assert failure_of(alice.receive) == [
+        f"alice has nothing to receive: {reason}",
+        f"  hint: {hint}",
+    ]
+    assert failure_of(assert_queued, channel_stub, "alice", "welcome") == [
+        f"'welcome' is not pending for alice: {reason}",
+        IDLE,
+        f"  hint: {hint}",
+    ]
+
+
+def test_an_app_that_raises_when_a_client_connects(channel_stub, channel_client):
+    def app(environ, start_response):
+        raise KeyError("user")
+
+    channel_stub.app = app
+    with pytest.raises(KeyError):
+        channel_client("alice")
+    assert failure_of(assert_sent, channel_stub, "alice", "welcome") == [
+        (
+            "'welcome' was not sent to alice: the app raised KeyError: 'user' when alice connected "
+            "(+0.0 s), and what its handler was to send was not sent"
+        ),
+        "  hint: Mend the handler of /_ah/channel/connected/.",
+    ]
+
+
+def test_no_app_where_one_was_to_greet(channel_stub, channel_client):
+    alice = channel_client("alice")
+    assert failure_of(alice.receive) == [
+        "alice has nothing to receive: send_message was not called on this stub in this test",
+        (
+            f"{SILENCE_HINT} No app is set, so no handler is called when a client connects: "
+            "override the channel_app fixture."
+        ),
+    ]
+
+
+def test_presence_that_is_off_where_the_app_was_to_greet(channel_stub, channel_client):
+    channel_stub.app, channel_stub._presence = greet, False
+    alice = channel_client("alice")
+    assert failure_of(alice.receive)[1] == (
+        f"{SILENCE_HINT} presence is off, so the app's handlers are not called."
+    )
+
+
+def test_an_app_that_handles_the_connection_greets(channel_stub, channel_client):
+    channel_stub.app = greet
+    assert channel_client("alice").receive() == "welcome"
+
+
+def test_no_call_of_send_message_at_all(channel_stub, channel_client):
+    channel_stub.app = answer("200 OK")
+    channel_client("alice")
+    silence = "send_message was not called on this stub in this test"
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        f"'hi' is not pending for alice: {silence}",
+        IDLE,
+        SILENCE_HINT,
+    ]
+    assert failure_of(assert_sent, channel_stub, "alice", "hi") == [
+        f"'hi' was not sent to alice: {silence}",
+        SILENCE_HINT,
+    ]
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_messages_that_went_to_others_alone(channel_stub):
+    notify("bob", "hi")
+    assert failure_of(assert_sent, channel_stub, "alice", "quite another thing")[0] == (
+        "'quite another thing' was not sent to alice: nothing was sent to alice; the app sent "
+        "1 message, all to bob"
+    )
+
+
+# Calls that failed.
+
+
+def test_a_refused_call_whose_error_was_caught(channel_stub, channel_client):
+    alice = channel_client("alice")
+    notify("alice", {"move": "e4"})
+    reason = (
+        "a call for alice was refused at +0.0 s: InvalidMessageError: the message is "
+        "{'move': 'e4'}, of type dict: pass a str, or its UTF-8 bytes, of at most 32767 bytes, "
+        "such as json.dumps(...)"
+    )
+    more = [
+        "  called by notify() at test_failures.py:N",
+        "  hint: Something has caught this error. Mend the call.",
+    ]
+    assert failure_of(alice.receive) == [f"alice has nothing to receive: {reason}", *more]
+    assert failure_of(assert_sent, channel_stub, "alice", {"move": "e4"}) == [
+        f"{{'move': 'e4'}} was not sent to alice: {reason}",
+        *more,
+    ]
+    notify("alice", json.dumps({"move": "e4"}))
+    assert_queued(channel_stub, "alice", {"move": "e4"})
+
+
+def test_a_refused_call_without_a_client_id(channel_stub):
+    notify(None, "hi")
+    assert failure_of(assert_sent, channel_stub, "alice", "hi")[0] == (
+        "'hi' was not sent to alice: a call was refused at +0.0 s: InvalidChannelClientIdError: "
+        "the client id is None, of type NoneType: pass a str, or its UTF-8 bytes, of at most 256 "
+        "bytes"
+    )
+    notify("alice", "hi")
+    assert_dropped(channel_stub, "alice", "hi")
+
+
+@pytest.mark.parametrize(
+    ("call", "origin", "hint"),
+    [
+        (None, "SetError", "stub.SetError(None) lifts it."),
+        (
+            "SendChannelMessage",
+            "SetError for SendChannelMessage",
+            "stub.SetError(apiproxy_errors.Error(), 'SendChannelMessage', 0) lifts it.",
+        ),
+    ],
+)
+def test_an_error_that_was_set(call, origin, hint, channel_stub, channel_client):
+    channel_client("alice")
+    channel_stub.SetError(apiproxy_errors.OverQuotaError("enough"), call)
+    notify("alice", "hi")
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            "'hi' is not pending for alice: it was not sent: the call raised OverQuotaError at "
+            f"+0.0 s, set by {origin}"
+        ),
+        "  called by notify() at test_failures.py:N",
+        IDLE,
+        f"  hint: {hint}",
+    ]
+    if call is None:
+        channel_stub.SetError(None)
+    else:
+        channel_stub.SetError(apiproxy_errors.Error(), "SendChannelMessage", 0)
+    notify("alice", "hi")
+    assert_queued(channel_stub, "alice", "hi")
+
+
+# Client ids that read alike.
+
+
+def test_a_page_that_is_connected_under_a_client_id_like_that_of_the_message(
+    channel_stub, channel_client
+):
+    channel_client("Alice")
+    notify("alice", "hi")
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        (
+            "'hi' is not pending for alice: it was dropped at +0.0 s: alice did not connect in "
+            "this test, but 'Alice' did, which differs in case"
+        ),
+        SENT,
+        "  hint: Connect 'alice', or have the app send to 'Alice'.",
+    ]
+    assert failure_of(assert_connected, channel_stub, "alice") == [
+        (
+            "alice is not connected: it did not connect in this test, but 'Alice' did, which "
+            "differs in case"
+        ),
+        "  connected: Alice",
+        "  hint: Use 'Alice' in the test, or connect 'alice'.",
+    ]
+    notify("Alice", "hi")
+    assert_queued(channel_stub, "Alice", "hi")
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used", "shown", "difference"),
+    [
+        ("alice", "alice ", "'alice ', which differs from 'alice'", "white space at the end"),
+        ("alice", "al ice", "'al ice', which differs from 'alice'", "white space"),
+        ("alice", " ALICE", "' ALICE', which differs from 'alice'", "case and white space"),
+        (
+            "jos\u00e9",
+            DECOMPOSED,
+            r"'jose\u0301', which differs from 'jos\xe9'",
+            "Unicode form",
+        ),
+        (
+            "alice",
+            CYRILLIC,
+            r"'\u0430lice', which differs from 'alice'",
+            "characters that look alike",
+        ),
+    ],
+)
+def test_a_message_to_a_client_id_that_reads_alike(  # noqa: PLR0913, PLR0917 (a table's row, and fixtures)
+    wanted, used, shown, difference, channel_stub, channel_client
+):
+    for client_id, other in ((wanted, used), (used, wanted)):
+        channel_client(client_id)
+        channel_client("bob")
+        notify(other, "hi")
+        notify("bob", "hi")
+        first, hint = (failure_of(assert_queued, channel_stub, client_id, "hi")[i] for i in (0, -1))
+        assert f" in {difference}" in first
+        if client_id == wanted:
+            assert f"it was sent at +0.0 s to {shown} in {difference}" in first
+            assert hint.startswith(f"  hint: Use {shown.partition(',')[0]} in the test, or have")
+        channel_stub.reset("all")
+
+
+# The queue holds something else.
+
+
+def test_the_same_message_twice(channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "hi")
+    channel_clock.advance(1)
+    notify("alice", "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        "'hi' is pending for alice twice, and was expected once: sent at +0.0 s and at +1.0 s",
+        "  sent at +0.0 s by notify() at test_failures.py:N",
+        "  sent at +1.0 s by notify() at test_failures.py:N",
+        (
+            "  hint: Expect it too, or read it before; assert_sent(stub, 'alice', ...) looks at "
+            "one message alone."
+        ),
+    ]
+    assert_queued(channel_stub, "alice", "hi", "hi")
+    assert_sent(channel_stub, "alice", "hi")
+    alice.receive()
+    assert_queued(channel_stub, "alice", "hi")
+
+
+@pytest.mark.parametrize(
+    ("expected", "message", "difference", "more"),
+    [
+        (
+            '{"a": 30, "b": 1}',
+            '{"b":1,"a":30.0}',
+            "is the same JSON, written differently",
+            [
+                """  '{"b":1,"a":30.0}' was sent at +0.0 s and is pending""",
+                SENT,
+                "  hint: Pass the dict itself: a dict is compared as JSON.",
+            ],
+        ),
+        (
+            {"a": 1},
+            json.dumps(json.dumps({"a": 1})),
+            "is the same JSON, dumped twice",
+            [
+                r"""  '"{\\"a\\": 1}"' was sent at +0.0 s and is pending""",
+                SENT,
+                "  hint: Call json.dumps once.",
+            ],
+        ),
+        (
+            {"a": 1},
+            "{'a': 1}",
+            "is its str(), not JSON",
+            [
+                """  "{'a': 1}" was sent at +0.0 s and is pending""",
+                SENT,
+                "  hint: Have the app send json.dumps(...) of it.",
+            ],
+        ),
+        (
+            [1, 2, 3],
+            "[3, 1, 2]",
+            "has the same items in another order",
+            ["  '[3, 1, 2]' was sent at +0.0 s and is pending", SENT],
+        ),
+        (
+            "jos\u00e9",
+            DECOMPOSED,
+            "differs in Unicode form alone",
+            [
+                r"  expected  'jos\xe9'",
+                r"  found     'jose\u0301'",
+                "  it was sent at +0.0 s and is pending",
+                SENT,
+            ],
+        ),
+        (
+            "hi",
+            "hi\n",
+            "differs in white space at the end alone",
+            [
+                "  expected  'hi'",
+                r"  found     'hi\n'",
+                "               ^^",
+                "  it was sent at +0.0 s and is pending",
+                SENT,
+            ],
+        ),
+        (
+            "move e4",
+            "move e5",
+            "differs from character 7 on",
+            [
+                "  expected  'move e4'",
+                "  found     'move e5'",
+                "                   ^",
+                "  it was sent at +0.0 s and is pending",
+                SENT,
+            ],
+        ),
+        (
+            {"text": "ho"},
+            '{"text": "hi"}',
+            "has text = 'hi', not 'ho'",
+            ["""  '{"text": "hi"}' was sent at +0.0 s and is pending""", SENT],
+        ),
+        (
+            {"a": 1, "b": 2},
+            '{"a": 2, "b": 3}',
+            "differs in 2 fields",
+            [
+                "  a  expected 1, found 2",
+                "  b  expected 2, found 3",
+                """  '{"a": 2, "b": 3}' was sent at +0.0 s and is pending""",
+                SENT,
+            ],
+        ),
+        (
+            re.compile("^ho"),
+            "hi",
+            "does not match",
+            ["  'hi' was sent at +0.0 s and is pending", SENT],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else "",
+)
+def test_another_message_than_expected(  # noqa: PLR0913, PLR0917 (a table's row, and fixtures)
+    expected, message, difference, more, channel_stub, channel_client
+):
+    channel_client("alice")
+    notify("alice", message)
+    shown = (
+        f"a match of {expected.pattern!r}" if isinstance(expected, re.Pattern) else repr(expected)
+    )
+    assert failure_of(assert_queued, channel_stub, "alice", expected) == [
+        f"{shown} is not pending for alice: the message sent {difference}",
+        *more,
+    ]
+
+
+def test_what_to_pass_for_another_message_than_expected(channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", '{"b":1,"a":30.0}')
+    notify("alice", json.dumps({"a": 1}))
+    assert_queued(channel_stub, "alice", {"a": 30, "b": 1}, {"a": 1})
+
+
+def test_bytes_where_text_is_expected(channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", "hi")
+    assert failure_of(assert_queued, channel_stub, "alice", b"hi") == [
+        "b'hi' is not pending for alice: messages are text, and this is bytes",
+        "  hint: Pass 'hi'.",
+    ]
+    assert failure_of(assert_sent, channel_stub, "alice", b"hi")[1] == "  hint: Pass 'hi'."
+    assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_and_its_nearest_miss_are_one_story(channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", '{"move": "e5"}')
+    notify("alice", "bye")
+    assert failure_of(assert_queued, channel_stub, "alice", {"move": "e4"}, "bye") == [
+        "{'move': 'e4'} is not pending for alice: the nearest message has move = 'e5', not 'e4'",
+        """  '{"move": "e5"}' was sent at +0.0 s and is pending""",
+        SENT,
+        "  expected:",
+        "    1. {'move': 'e4'}   <- not pending",
+        "    2. 'bye'",
+        "  pending:",
+        """    1. '{"move": "e5"}'   <- not expected""",
+        "    2. 'bye'",
+    ]
+    notify("bob", '{"move": "e4"}')
+    assert failure_of(assert_queued, channel_stub, "alice", {"move": "e4"}, "bye")[:2] == [
+        "{'move': 'e4'} is not pending for alice: it was sent at +0.0 s to bob, not to alice",
+        SENT,
+    ]
+
+
+# Tokens.
+
+
+def test_a_client_id_where_a_token_is_expected(channel_stub):
+    for assertion in (assert_token_valid, assert_token_expired):
+        assert failure_of(assertion, channel_stub, "alice") == [
+            "'alice' is not a token: it is a client id",
+            "  hint: Pass what create_channel returned for it.",
+        ]
+    assert_token_valid(channel_stub, channel.create_channel("alice"))
+
+
+def test_a_token_of_an_earlier_test_that_also_expired(channel_stub, channel_clock):
+    with ChannelServiceStub(time_func=FakeClock().time):
+        token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=5)
+    assert failure_of(assert_token_valid, channel_stub, token) == [
+        f"token {token[:6]}...alice is not valid: it expired at +1 min 1 s, 3 min 59 s ago",
+        (
+            f"  token {token[:6]}...alice was not made by this stub in this test: it belongs to "
+            "another stub or an earlier test"
+        ),
+        "  hint: Make another: channel.create_channel('alice').",
+    ]
+    assert_token_valid(channel_stub, channel.create_channel("alice"))
+
+
+def test_a_token_of_an_earlier_test_that_connected_and_timed_out(channel_stub, channel_clock):
+    with ChannelServiceStub(time_func=FakeClock().time):
+        token = channel.create_channel("alice")
+    channel_stub.connect_channel(token)
+    channel_clock.advance(3)
+    notify("alice", "hi")
+    foreign = (
+        f"  token {token[:6]}...alice was not made by this stub in this test: it belongs to "
+        "another stub or an earlier test"
+    )
+    keep = (
+        "  hint: Keep it connected: channel_client('alice', keep_alive=True), or poll more often "
+        "than every 2 s."
+    )
+    assert failure_of(assert_connected, channel_stub, token) == [
+        "alice is not connected: it timed out at +2.0 s, idle for 2 s",
+        foreign,
+        keep,
+    ]
+    assert failure_of(assert_queued, channel_stub, token, "hi") == [
+        (
+            "'hi' is not pending for alice: it was dropped at +3.0 s: alice timed out at +2.0 s, "
+            "idle for 2 s"
+        ),
+        SENT,
+        foreign,
+        keep,
+    ]
+
+
+def test_a_token_of_another_stub_of_which_nothing_else_is_known(channel_stub):
+    with ChannelServiceStub(time_func=FakeClock().time):
+        token = channel.create_channel("alice")
+    assert failure_of(assert_sent, channel_stub, token, "hi") == [
+        (
+            f"'hi' was not sent to alice: token {token[:6]}...alice was not made by this stub in "
+            "this test: it belongs to another stub or an earlier test"
+        ),
+        "  hint: Use a token that create_channel has returned in this test.",
+    ]
+    token = channel.create_channel("alice")
+    ChannelClient(channel_stub, token)
+    notify(token, "hi")
+    assert_sent(channel_stub, token, "hi")
+
+
+def test_a_token_that_is_valid_or_expired_against_expectation(channel_stub, channel_clock):
+    token = channel.create_channel("alice", duration_minutes=1)
+    name = f"token {token[:6]}...alice"
+    assert failure_of(assert_token_expired, channel_stub, token) == [
+        f"{name} is not expired: it is valid until +1 min 1 s, for 1 min 1 s more",
+        "  hint: Let time pass: channel_clock.advance(61).",
+    ]
+    assert failure_of(assert_token_valid, channel_stub, token, "bob") == [
+        "the token is not one of bob: its client id is 'alice'"
+    ]
+    channel_clock.advance(61)
+    assert_token_expired(channel_stub, token)
+
+
+# Connections.
+
+
+def test_a_client_that_is_connected_against_expectation(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice")
+    test = "test_a_client_that_is_connected_against_expectation"
+    assert failure_of(assert_disconnected, channel_stub, "alice") == [
+        "alice is connected, since +0.0 s: it times out at +2.0 s if it does not poll before",
+        f"  connected by {test}() at test_failures.py:N",
+        (
+            "  hint: Let time pass: channel_clock.advance(2); or end it: "
+            "channel_stub.disconnect('alice')."
+        ),
+    ]
+    channel_clock.advance(2)
+    assert_disconnected(channel_stub, "alice")
+
+
+def test_a_kept_alive_client_that_is_connected_against_expectation(channel_stub, channel_client):
+    alice = channel_client("alice", keep_alive=True)
+    assert failure_of(assert_disconnected, channel_stub, "alice")[::2] == [
+        (
+            "alice is connected, since +0.0 s: it is kept alive, until its token expires at the "
+            "latest, and then times out (+2 h 0 min 3 s)"
+        ),
+        "  hint: End it with the client's close(), or with channel_stub.disconnect('alice').",
+    ]
+    alice.close()
+    assert_disconnected(channel_stub, "alice")
+    channel_client("alice", keep_alive=True)
+    channel_stub.disconnect("alice")
+    assert_disconnected(channel_stub, "alice")
+
+
+def test_a_client_that_has_a_token_and_did_not_connect(channel_stub, channel_client):
+    channel.create_channel("alice")
+    assert failure_of(assert_connected, channel_stub, "alice") == [
+        "alice is not connected: it did not connect in this test",
+        (
+            "  hint: create_channel makes a token, and does not connect: channel_client('alice') "
+            "does both."
+        ),
+    ]
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
+def test_a_client_whose_connection_was_rejected(channel_stub, channel_clock, channel_client):
+    token = channel.create_channel("alice", duration_minutes=1)
+    channel_clock.advance(minutes=2)
+    with pytest.raises(Exception, match="expired"):
+        channel_stub.connect_channel(token)
+    assert failure_of(assert_connected, channel_stub, "alice")[::2] == [
+        (
+            f"alice is not connected: its connection was rejected at +2 min 0 s: token {token[:6]}"
+            "...alice, which had expired at +1 min 1 s"
+        ),
+        "  hint: Connect it with a new token: channel_client('alice').",
+    ]
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
+# Assertions that hold, or not, for anybody.
+
+
+@pytest.mark.parametrize("assertion", [assert_not_sent, assert_queued, assert_disconnected])
+@pytest.mark.parametrize("misspelt", ["alcie", "Alice", "allice", "alice "])
+def test_a_misspelt_client_id_brings_a_warning_with_the_one_that_is_known(
+    assertion, misspelt, channel_stub, channel_client
+):
+    channel_client("alice")
+    with pytest.warns(UserWarning, match="nothing is known") as caught:
+        assertion(channel_stub, misspelt)
+    [warning] = caught
+    assert str(warning.message) == (
+        f"nothing is known of client id {misspelt!r} in this test, so that this holds: is 'alice' "
+        "meant?"
+    )
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize("other", ["bob", "alice2", "alicia", "player-21", "alic"])
+def test_another_client_id_brings_no_warning(other, channel_stub, channel_client):
+    for client_id in ("alice", "alice1", "player-12"):
+        channel_client(client_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_not_sent(channel_stub, other)
+        assert_queued(channel_stub, other)
+        assert_disconnected(channel_stub, other)
+        assert_not_sent(channel_stub, "alice")
+
+
+def test_assertions_on_anybody(channel_stub, channel_client):
+    assert_not_sent(channel_stub)
+    channel_client("alice")
+    notify("alice", "hi")
+    notify("bob", "ho")
+    assert_sent(channel_stub, ANY, "hi", count=1)
+    assert_dropped(channel_stub, ANY)
+    assert_not_sent(channel_stub, ANY, "hu")
+
+    assert failure_of(assert_not_sent, channel_stub) == [
+        "nothing was to be sent, and 2 messages were",
+        "  'hi' to alice was sent at +0.0 s and is pending; sent by notify() at test_failures.py:N",
+        (
+            "  'ho' to bob was dropped at +0.0 s: bob did not connect in this test; sent by "
+            "notify() at test_failures.py:N"
+        ),
+    ]
+    assert failure_of(assert_not_sent, channel_stub, ANY, "hi") == [
+        "nothing like 'hi' was to be sent, and 'hi' to alice was sent at +0.0 s and is pending",
+        SENT,
+    ]
+    assert failure_of(assert_dropped, channel_stub, ANY, "hi") == [
+        "'hi' was not dropped: alice was connected, and it was sent at +0.0 s and is pending",
+        SENT,
+    ]
+    assert failure_of(assert_sent, channel_stub, ANY, "hu")[0] == (
+        "'hu' was not sent to anybody: the nearest message is 'ho'"
+    )
+
+
+# Without a stub, and with the wrong one.
+
+
+def test_no_stub_is_active():
+    text = failure_of(channel.send_message, "alice", "hi")[0]
+    assert text.startswith('No api proxy found for service "channel": no stub is active.')
