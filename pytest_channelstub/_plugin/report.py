@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_channelstub._plugin.session import MOST_STUBS
-from pytest_channelstub._record import verbosity
+from pytest_channelstub._record.formatting import settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,15 +44,16 @@ class Reporter:
         self._session = session
         self._config = session.config
         self._directory = _directory(session.config)
-        full = session.config.getoption("verbose", 0) >= _FULL_FROM
-        self._full_before = verbosity.show_in_full(full)
+        self._before = (settings.full, settings.show_timeline)
+        settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
+        settings.show_timeline = False
         self._failure = ""
         self._pages: dict[str, PageSummary] = {}
         self._notes: list[str] = []
 
     def pytest_unconfigure(self) -> None:
         """Leave everything as it was, for a pytest that runs another one."""
-        verbosity.show_in_full(self._full_before)
+        settings.full, settings.show_timeline = self._before
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -207,10 +208,25 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
         return
     shown = used if len(used) <= MOST_STUBS else [used[0], *used[1 - MOST_STUBS :]]
     left_out = session.left_out + len(used) - len(shown)
-    sections = [_format(each, len(shown) > 1) for each in shown]
+    remarks = _list_remarks(shown)
     if left_out:
-        sections.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
-    _add_section(report, SECTION, "\n\n".join(sections))
+        remarks.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
+    plain, coloured = (
+        "\n\n".join([*(_format(each, len(shown) > 1, colour) for each in shown), *remarks])
+        for colour in (False, True)
+    )
+    report.channelstub_coloured = coloured  # type: ignore[attr-defined]  # pytest carries it along
+    _add_section(report, SECTION, plain)
+
+
+def _list_remarks(shown: list[WatchedStub]) -> list[str]:
+    """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
+    from pytest_channelstub._record.diagnosis import list_remarks  # noqa: PLC0415 (only a failure needs it)
+
+    stubs = [stub for each in shown if (stub := each.reference()) is not None]
+    # What is true of the process, such as a thread that runs, every stub says.
+    remarks = dict.fromkeys(remark for stub in stubs for remark in list_remarks(stub))
+    return ["\n".join(f"- {remark}" for remark in remarks)] if remarks else []
 
 
 def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
@@ -223,24 +239,23 @@ def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
         report.sections.append((title, text))
 
 
-def _format(watched: WatchedStub, has_heading: bool) -> str:
-    from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
+def _format(watched: WatchedStub, has_heading: bool, colour: bool) -> str:
+    from pytest_channelstub._record.outcomes import format_record  # noqa: PLC0415 (only a failure needs it)
 
-    events = watched.timeline[:]
-    start = watched.timeline.start
-    shown = formatting.format_timeline(events, start, last=MOST_EVENTS).split("\n")
-    place = len(shown) - (len(events) - watched.first)
-    if 0 < watched.first <= len(events) and place > 0:
-        shown.insert(place, "(this test begins here)")
+    timeline = watched.timeline
+    record = format_record(timeline, last=MOST_EVENTS, full=settings.full, colour=colour)
+    lines = record.split("\n")
+    place = len(lines) - (len(timeline) - watched.first)
+    if 0 < watched.first <= len(timeline) and place > 0:
+        lines.insert(place, "(this test begins here)")
     if has_heading:
-        shown.insert(0, f"the stub of {watched.describe_origin()}:")
-    return "\n".join(shown)
+        lines.insert(0, f"the stub of {watched.describe_origin()}:")
+    return "\n".join(lines)
 
 
 def _colour_section(report: pytest.TestReport) -> None:
-    from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
-
+    coloured = getattr(report, "channelstub_coloured", None)
     for sections in (report.sections, getattr(report.longrepr, "sections", [])):
-        for index, (name, text, *rest) in enumerate(sections):
-            if name == SECTION:
-                sections[index] = (name, formatting.colour(text), *rest)
+        for index, (name, _, *rest) in enumerate(sections):
+            if name == SECTION and coloured is not None:
+                sections[index] = (name, coloured, *rest)

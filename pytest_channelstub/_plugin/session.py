@@ -100,7 +100,7 @@ class WatchedStub:
 
     def describe_origin(self) -> str:
         """Which stub it is, in a heading: "channel_stub", "test_chat.py:41 in test_it"."""
-        from pytest_channelstub._record.timeline import format_source  # noqa: PLC0415 (only a failure needs it)
+        from pytest_channelstub._record.formatting import format_source  # noqa: PLC0415 (only a failure needs it)
 
         return "channel_stub" if self.fixture_app else format_source(self._origin)
 

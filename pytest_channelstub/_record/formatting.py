@@ -302,26 +302,3 @@ def _pad(text: str, columns: int) -> str:
 
 def _paint(text: str, colour: str) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
-
-
-def format_timeline(
-    events: Sequence[Event], start: float, *, last: int | None = None, limit: int | None = SHORT
-) -> str:
-    """A timeline as text, the last events of it where it is long.
-
-    Args:
-        events: All of them.
-        start: The time that theirs are relative to, in seconds since the epoch.
-        last: How many to show; None for all.
-        limit: How many characters of a message to show; None for all.
-    """
-    left_out = 0 if last is None else max(0, len(events) - last)
-    shown = format_events(events[left_out:], start, limit)
-    if left_out:
-        shown.insert(0, f"({plural(left_out, 'earlier event')} left out)")
-    return "\n".join(shown) if shown else "(no events)"
-
-
-def colour(text: str) -> str:
-    """A rendered timeline; no colour any more."""
-    return text

@@ -85,8 +85,6 @@ class Outcomes:
             return f"{sent} is pending"
         return f"{sent} {self._describe_end(outcome.index)}"
 
-    fate = describe
-
     def sources(self, index: int) -> tuple[str, ...]:
         """The lines of code that sent a message, and that ended it or connected its client."""
         ended, connected = None, None

@@ -178,11 +178,8 @@ def test_of_a_test_that_builds_stub_after_stub_the_first_and_the_last_are_shown(
     """)
     result = pytester.runpytest()
 
-    drops = [line for line in result.outlines if line.startswith("+0.0 s  drop  alice")]
-    assert [line.rpartition("  ")[2] for line in drops] == [
-        "'of the fixture'",
-        *(f"'message {number}'" for number in range(1193, 1200)),
-    ]
+    drops = re.findall(r"^\+0\.0 s  drop  alice  '(.*?)'", result.stdout.str(), re.MULTILINE)
+    assert drops == ["of the fixture", *(f"message {number}" for number in range(1193, 1200))]
     result.stdout.fnmatch_lines(["(1,193 stubs of this test, from its second on, are left out)"])
 
 
@@ -217,10 +214,9 @@ def test_what_a_test_prints_is_not_coloured_as_a_timeline_is(pytester):
             assert False
     """)
     result = pytester.runpytest("--color=yes", "--show-capture=all")
-    lines = [line for line in result.outlines if line.endswith("alice  'hello'")]
-    assert lines.count("+0.0 s  drop  alice  'hello'") == 2
-    assert lines.count("\x1b[2m+0.0 s  \x1b[0m\x1b[31mdrop\x1b[0m  alice  'hello'") == 2
-    assert len(lines) == 4
+    assert result.outlines.count("+0.0 s  drop  alice  'hello'") == 2
+    coloured = "\x1b[2m+0.0 s\x1b[0m  \x1b[31mdrop\x1b[0m  alice  'hello'"
+    assert result.stdout.str().count(coloured) == 2
 
 
 HOSTILE = """

@@ -61,8 +61,11 @@ def test_only_a_test_that_passed_fails_by_strictness_and_once(pytester):
     result.stdout.fnmatch_lines(
         [
             "the test passed and left messages behind (strict: dropped, unread):",
-            "  'early' to alice, sent at +1.5 s and dropped: alice connected first at +2.0 s",
-            "  'late' to alice, sent at +2.0 s, and still pending",
+            (
+                "  'early' to alice was dropped at +1.5 s, before alice connected (+2.0 s); sent by "
+                "test_leaves() at *.py:8"
+            ),
+            "  'late' to alice was sent at +2.0 s and is pending; sent by test_leaves() at *.py:11",
             (
                 "Read each message, or assert on it (assert_sent, assert_dropped). To allow any: "
                 '@pytest.mark.channel_stub(strict="")'
@@ -90,7 +93,7 @@ def test_what_a_test_takes_out_of_the_live_list_is_not_left_behind(pytester):
 
     result = pytester.runpytest_inprocess()
 
-    result.stdout.fnmatch_lines(["*left messages behind*", "  'two' to alice, sent at *"])
+    result.stdout.fnmatch_lines(["*left messages behind*", "  'two' to alice was sent at *"])
     result.stdout.no_fnmatch_line("  'one' to alice*")
 
 
@@ -165,7 +168,7 @@ def test_a_test_with_a_subtest_that_failed_is_not_said_to_have_passed(pytester):
 
     result.stdout.fnmatch_lines(["*assert*1*2*"])
     assert result.stdout.str().count("\nthe test passed and left messages behind") == 1
-    result.stdout.fnmatch_lines(["  'lost' to alice, sent at *"])
+    result.stdout.fnmatch_lines(["  'lost' to alice was dropped at *"])
     index = (pytester.path / "out/index.html").read_text("utf-8")
     assert index.count('<span class="pill failed">') == 2
 
@@ -251,7 +254,7 @@ def test_a_stub_that_the_test_itself_has_closed_is_asked_too(pytester):
     result = pytester.runpytest()
 
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*'lost' to alice, sent at +0.0 s and dropped*"])
+    result.stdout.fnmatch_lines(["*'lost' to alice was dropped at +0.0 s: *"])
 
 
 def test_strictness_is_read_from_whatever_can_be_gone_through(pytester):

@@ -30,7 +30,7 @@ def test_with_a_count_the_event_is_given_that_makes_it_full(channel_stub, channe
     assert channel_stub.wait_for("send", "alice", count=2).message == "two"
 
 
-def test_an_event_that_never_comes_is_an_assertion_error_with_the_timeline(
+def test_an_event_that_never_comes_is_an_assertion_error_that_says_why(
     channel_stub, channel_client
 ):
     channel_client("alice")
@@ -41,7 +41,6 @@ def test_an_event_that_never_comes_is_an_assertion_error_with_the_timeline(
         "no 'disconnect' event of alice within 0.01 s of real time: alice is connected, since "
         "+0.0 s"
     )
-    assert "+0.0 s  connect  alice" in text
 
 
 def test_too_few_events_are_counted(channel_stub):
