@@ -233,12 +233,12 @@ class FakeClock:
         self._move_on(lambda: goal)
 
     def _move_on(self, find_goal: Callable[[], int]) -> None:
-        frame = sys._getframe()
+        # The frame is kept in no variable of its own, which would be a circle.
         try:
-            move = call_locked(self._lock, self._begin_move, frame, find_goal)
+            move = call_locked(self._lock, self._begin_move, sys._getframe(), find_goal)
             self._run_timers(move, self._resets)
         finally:
-            self._moves.pop(frame, None)
+            self._moves.pop(sys._getframe(), None)
 
     def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> _Move:
         goal, timeouts = find_goal(), Counter[str]()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_channelstub._record.timeline import Source
-    from pytest_channelstub._service.state import Change, Operation
+    from pytest_channelstub._service.state import Step
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -33,7 +33,7 @@ __tracebackhide__ = hide_frame
 App = Callable[..., Any]
 """A WSGI callable."""
 
-_FORM = ("Content-Type", "application/x-www-form-urlencoded")
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
 _FIRST_ERROR_STATUS = 400
 _PACKAGE = str(Path(__file__).parents[1])
 # Between a test or an app and the stub: an SDK's own calls, and the servers' threads.
@@ -82,51 +82,40 @@ class Request:
     status: int | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Outgoing:
     """A request to the app, and what came of it so far.
 
     Attributes:
         client_id: The client that it speaks of.
         url: The path.
+        at: Microseconds since the epoch.
+        source_ip: The address that it comes from.
         source: The line that caused it.
         status: The code that the app answered.
         outcome: What came of it, in a few words.
         answer: The beginning of what the app answered with a status of 400 or more.
         is_answered: Whether nothing more is to come.
+        is_begun: Whether the app was called.
         depth: How many requests have caused this one, each in the handler of the one before.
     """
 
-    __slots__ = (
-        "answer", "at", "client_id", "depth", "is_answered", "is_begun", "outcome", "source",
-        "source_ip", "status", "url",
-    )  # fmt: skip
-
-    def __init__(
-        self, client_id: str, url: str, at: int, source_ip: str, *, source: Source | None = None
-    ) -> None:
-        self.client_id = client_id
-        self.url = url
-        self.at = at
-        self.source_ip = source_ip
-        self.source = source
-        self.status: int | None = None
-        self.answer = ""
-        self.outcome = "no app"
-        self.is_answered = True
-        self.is_begun = False
-        self.depth = 0
+    client_id: str
+    url: str
+    at: int
+    source_ip: str
+    source: Source | None = None
+    status: int | None = None
+    outcome: str = "no app"
+    answer: str = ""
+    is_answered: bool = True
+    is_begun: bool = False
+    depth: int = 0
 
     def request(self) -> Request:
         """The request as a test sees it."""
-        return Request(
-            "POST",
-            self.url,
-            (_FORM,),
-            f"from={self.client_id}",
-            self.source_ip,
-            self.at / MICROSECONDS,
-            self.status,
-        )
+        body, at = f"from={self.client_id}", self.at / MICROSECONDS
+        return Request("POST", self.url, (FORM,), body, self.source_ip, at, self.status)
 
 
 class Outbox:
@@ -154,19 +143,17 @@ class Outbox:
         # By thread: the depth of the request whose handler runs.
         self._depths: dict[int, int] = {}
 
-    def put(self, outgoing: Outgoing) -> Change:
-        """Have a request delivered once the lock is released."""
-        if self.app is None:
-            return []
-        outgoing.outcome, outgoing.is_answered = "under way", False
-        outgoing.depth = self._depths.get(threading.get_ident(), 0) + 1
-        waiting = self._waiting.setdefault(outgoing.client_id, deque())
-        return [partial(waiting.append, outgoing)]
+    def put(self, step: Step, outgoing: Outgoing) -> None:
+        """Have a request delivered once the step is made, and the lock released."""
+        if self.app is not None:
+            outgoing.outcome, outgoing.is_answered = "under way", False
+            outgoing.depth = self._depths.get(threading.get_ident(), 0) + 1
+            step.do(self._waiting.setdefault(outgoing.client_id, deque()).append, outgoing)
 
-    def postpone(self, function: Callable[..., object], *args: object) -> Operation:
+    def postpone(self, step: Step, function: Callable[..., object], *arguments: object) -> None:
         """Have code that is not ours called once the lock is released, in order."""
         waiting = self._waiting.setdefault(None, deque())
-        return partial(waiting.append, partial(function, *args))
+        step.do(waiting.append, partial(function, *arguments))
 
     def has_waiting(self) -> bool:
         """Whether there may be something to deliver."""
@@ -207,9 +194,9 @@ class Outbox:
         return [each for each in waiting if isinstance(each, Outgoing)]
 
     def _deliver_to(self, client_id: str | None) -> None:
-        frame = sys._getframe()
-        # Another call may leave a request to this one at its very end.
-        while call_locked(self._changed, self._take, client_id, frame):
+        # Another call may leave a request to this one at its very end. (The frame is kept in no
+        # variable of its own: that circle would keep the stub from being freed.)
+        while call_locked(self._changed, self._take, client_id, sys._getframe()):
             try:
                 self._deliver_all(self._waiting[client_id])
             finally:
@@ -552,7 +539,7 @@ def _environ(path: str, body: bytes, remote_address: str) -> dict[str, Any]:
         "SCRIPT_NAME": "",
         "PATH_INFO": path,
         "QUERY_STRING": "",
-        "CONTENT_TYPE": _FORM[1],
+        "CONTENT_TYPE": FORM[1],
         "CONTENT_LENGTH": str(len(body)),
         "REMOTE_ADDR": remote_address,
         "SERVER_NAME": "localhost",

@@ -1,9 +1,9 @@
 """Who is connected, what is pending for them, and when they time out.
 
-Plain data, and functions that prepare changes to it. A change is a list of operations,
-each a single call of a built-in, and `State.commit` makes all of them in one call that
-Python cannot interrupt: neither a finalizer or a signal handler, which may call the stub
-again, nor an exception from outside, such as Ctrl-C, finds a change half done.
+A call is a `Step`. It reads the state and collects what to change, each a single call of
+a built-in, and `State.commit` makes all of it in one call that Python cannot interrupt:
+neither a finalizer or a signal handler, which may call the stub again, nor an exception
+from outside, such as Ctrl-C, finds a step half done.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ import heapq
 import itertools
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._record.timeline import Kind, Row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.delivery import Outbox, Outgoing
 
-Operation = Callable[[], object]
-Change = list[Operation]
-
-_later: Callable[..., Operation] = functools.partial
-_call: Callable[[Operation], object] = operator.call
+_call: Callable[[Callable[[], object]], object] = operator.call
 # Below this many timers, the cancelled ones cost less than a sweep.
 _SWEEP_FROM = 64
 
@@ -67,7 +64,67 @@ class Client:
     leases: dict[object, int] = field(default_factory=dict)
 
 
-_UNKNOWN = Client()
+class Step:
+    """One call: what it changes, and the events that tell of it.
+
+    Args:
+        state: What it changes.
+        version: Of the state that it is prepared for.
+        now: When it is, in microseconds since the epoch.
+        source: The line that caused it.
+
+    Attributes:
+        operations: What to do, in order.
+    """
+
+    def __init__(self, state: State, version: int, now: int, source: Source | None = None) -> None:
+        self.version = version
+        self.now = now
+        self.source = source
+        self.operations: list[Callable[[], object]] = []
+        self._state = state
+        self._new: dict[str, Client] = {}
+
+    def do(self, operation: Callable[..., object], *arguments: object) -> None:
+        """Have a built-in called when the step is committed."""
+        self.operations.append(functools.partial(operation, *arguments))
+
+    def postpone(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have code that is not ours called once the lock is released, in order."""
+        self._state.outbox.postpone(self, function, *arguments)
+
+    def record(  # noqa: PLR0913 (an event's parts)
+        self,
+        kind: Kind,
+        client_id: str | None = None,
+        *,
+        token: str | None = None,
+        message: str | None = None,
+        outcome: str | int = "",
+        outgoing: Outgoing | None = None,
+    ) -> None:
+        """Add an event, and the request to the app that follows from it, if one does."""
+        append = self._state.timeline._rows.append
+        row = Row(self.now, kind, client_id, token, message, outcome, self.source, outgoing)
+        self.do(append, row)
+        if outgoing is not None:
+            self.request(outgoing)
+
+    def request(self, outgoing: Outgoing) -> None:
+        """Add a request to the app, to be delivered when the lock is released."""
+        row = Row(
+            self.now, "request", outgoing.client_id, None, outgoing.url, "", self.source, outgoing
+        )
+        self.do(self._state.timeline._rows.append, row)
+        self._state.outbox.put(self, outgoing)
+
+    def client(self, client_id: str) -> Client:
+        """A client to change; one that is new is added."""
+        client = self._state.clients.get(client_id) or self._new.get(client_id)
+        if client is None:
+            client = self._new[client_id] = Client()
+            self.do(self._state.clients.__setitem__, client_id, client)
+        return client
 
 
 class State:
@@ -85,38 +142,57 @@ class State:
     """
 
     def __init__(self, timeline: Timeline, outbox: Outbox, timeout: int) -> None:
+        self.timeline = timeline
+        self.outbox = outbox
         self.clients: dict[str, Client] = {}
         self.epoch = 0
         self.now = 0
-        self._timeline = timeline
-        self._outbox = outbox
         self._timeout = timeout
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
         self._version = [0]
 
+    @property
+    def version(self) -> int:
+        """Grows with every step."""
+        return self._version[0]
+
+    def commit(self, step: Step) -> bool:
+        """Make a step, whole; False, and nothing is done, if the state has changed meanwhile."""
+        operations: Iterator[Callable[[], object]] = itertools.chain(
+            (functools.partial(self._version.remove, step.version),),
+            step.operations,
+            (functools.partial(self._version.append, step.version + 1),),
+        )
+        try:
+            # All of it runs in C, within this one call.
+            deque(map(_call, operations), maxlen=0)
+        except ValueError:
+            if self._version:
+                return False
+            self._version.append(step.version + 1)
+            raise
+        return True
+
     # Reading.
 
-    def queue(self, client_id: str) -> deque[str] | list[str] | None:
+    def queue(self, client_id: str | None) -> deque[str] | list[str] | None:
         """The pending messages of a client; None if it is not connected."""
-        client = self.clients.get(client_id)
+        client = None if client_id is None else self.clients.get(client_id)
         return None if client is None else client.queue
 
     def connected(self) -> list[str]:
         """The connected clients, in the order in which they connected."""
-        found = [
-            (client.since[1], client_id)
-            for client_id, client in self.clients.copy().items()
-            if client.queue is not None
-        ]
+        clients = self.clients.copy().items()
+        found = [(each.since[1], name) for name, each in clients if each.queue is not None]
         return [client_id for _, client_id in sorted(found)]
 
-    def carried(self) -> dict[str, int]:
-        """The connected clients, and since when, in microseconds since the epoch."""
-        return {client_id: self.clients[client_id].since[0] for client_id in self.connected()}
+    def deadline(self, now: int, client: Client) -> int:
+        """When a client times out that gives a sign of life now."""
+        return max((now, *client.leases.values())) + self._timeout
 
-    def next_due(self) -> int | None:
-        """When the first timer is due, in microseconds since the epoch."""
+    def first_timer(self) -> tuple[int, Timer] | None:
+        """The first timer to run, and when it is due, in microseconds since the epoch."""
         timers = self._timers
         while timers:
             due, order, timer = timers[0]
@@ -125,236 +201,150 @@ class State:
             elif (due, order) != (timer.due, timer.order):  # it was postponed
                 heapq.heapreplace(timers, (timer.due, timer.order, timer))
             else:
-                return due
+                return due, timer
         return None
 
     def is_due(self, now: int) -> bool:
-        """Whether a timer is due."""
+        """Whether a timer is due; a postponed timer's place is too early, never too late."""
         timers = self._timers
-        if not timers or timers[0][0] > now:  # a postponed timer's entry is too early, never late
+        if not timers or timers[0][0] > now:
             return False
-        due = self.next_due()
-        return due is not None and due <= now
-
-    def deadline(self, now: int, client_id: str) -> int:
-        """When a client times out that gives a sign of life now."""
-        return self._deadline(now, self.clients.get(client_id, _UNKNOWN))
-
-    def first_timer(self) -> Timer | None:
-        """The first timer to run."""
-        return None if self.next_due() is None else self._timers[0][2]
+        first = self.first_timer()
+        return first is not None and first[0] <= now
 
     # Changing.
 
-    @property
-    def version(self) -> int:
-        """Grows with every change."""
-        return self._version[0]
-
-    def commit(self, version: int, change: Iterable[Operation]) -> bool:
-        """Make a change, whole.
-
-        Args:
-            version: Of the state that the change was prepared for.
-            change: What to do.
-
-        Returns:
-            False if the state has changed since, and nothing was done.
-        """
-        operations: Iterable[Operation] = itertools.chain(
-            (_later(self._version.remove, version),),
-            change,
-            (_later(self._version.append, version + 1),),
-        )
-        try:
-            # All of it runs in C, within this one call.
-            deque(map(_call, operations), maxlen=0)
-        except ValueError:
-            if self._version:
-                return False
-            self._version.append(version + 1)
-            raise
-        return True
-
-    def record(self, row: Row) -> Operation:
-        """Add an event to the timeline."""
-        return _later(self._timeline._rows.append, row)
-
-    def request(self, outgoing: Outgoing | None, row: Row) -> Change:
-        """Add an event, and the request to the app that follows from it."""
-        if outgoing is None:
-            return [self.record(row)]
-        return [
-            self.record(row._replace(answer=outgoing)),
-            self.record(
-                Row(row.at, "request", row.client_id, message=outgoing.url, answer=outgoing,
-                    source=row.source)
-            ),
-            *self._outbox.put(outgoing),
-        ]  # fmt: skip
-
-    def connect(  # noqa: PLR0913 (what its event tells)
-        self,
-        now: int,
-        client_id: str,
-        token: str,
-        source: Source | None,
-        outgoing: Outgoing | None,
-        *,
-        is_timed: bool,
-    ) -> Change:
+    def connect(self, step: Step, client_id: str, token: str, outgoing: Outgoing | None) -> None:
         """Connect a client that is not connected."""
-        client, change = self._client(client_id)
-        timer = self.add_timer(now, client_id, client) if is_timed else []
-        return [
-            *change,
-            _later(setattr, client, "queue", deque()),
-            _later(setattr, client, "since", (now, next(self._order))),
-            *timer,
-            *self.request(outgoing, Row(now, "connect", client_id, token, source=source)),
-        ]
+        client = step.client(client_id)
+        step.do(setattr, client, "queue", deque())
+        step.do(setattr, client, "since", (step.now, next(self._order)))
+        step.record("connect", client_id, token=token, outgoing=outgoing)
 
-    def refresh(self, now: int, client_id: str) -> Change:
+    def refresh(self, step: Step, client_id: str) -> None:
         """Put a client's time-out off to two seconds from now, or from its leases' end."""
         client = self.clients.get(client_id)
-        if client is None or not client.timers:
-            return []
-        return self._reschedule(client.timers[0], self._deadline(now, client))
+        if client is not None and client.timers:
+            self._reschedule(step, client.timers[0], self.deadline(step.now, client))
 
-    def end(  # noqa: PLR0913, PLR0917 (what its event tells)
+    def add_timer(self, step: Step, client_id: str, cause: str = "") -> None:
+        """Have a client disconnected two seconds from now, or from its leases' end."""
+        client = step.client(client_id)
+        due = self.deadline(step.now, client)
+        timer = Timer(due, next(self._order), client_id, cause)
+        step.do(setattr, client, "timers", (*client.timers, timer))
+        step.do(heapq.heappush, self._timers, (due, timer.order, timer))
+
+    def end(  # noqa: PLR0913 (an event's parts)
         self,
+        step: Step,
         kind: Kind,
-        now: int,
         client_id: str,
-        source: Source | None,
         outgoing: Outgoing | None,
-        note: str = "",
-        timer: Timer | None = None,
+        *,
         token: str | None = None,
+        cause: str = "",
+        timer: Timer | None = None,
         holder: object = None,
-    ) -> Change:
+    ) -> None:
         """Disconnect a client, connected or not; what is pending for it is lost.
 
         Args:
+            step: The call.
             kind: `close`, `disconnect` or `timeout`.
-            now: Microseconds since the epoch.
             client_id: The client.
-            source: The line that caused it.
             outgoing: The request to the app that follows.
-            note: Stands before the outcome.
-            timer: The timer that has run; the others are cancelled too, without one.
             token: Of the client that closed its channel.
+            cause: Stands before the outcome.
+            timer: The timer that has run; without one, all of the client's are cancelled.
             holder: Of the lease that ends with it.
         """
         client = self.clients.get(client_id, _UNKNOWN)
-        outcome = "was not connected" if client.queue is None else f"{len(client.queue)} unread"
         ended = client.timers if timer is None else (timer,)
         left = tuple(each for each in client.timers if each not in ended)
-        change = [_later(setattr, each, "due", None) for each in ended]
+        for each in ended:
+            step.do(setattr, each, "due", None)
         if left or any(each is not holder for each in client.leases):
-            change += [
-                _later(setattr, client, "queue", None),
-                _later(setattr, client, "timers", left),
-                _later(client.leases.pop, holder, None),
-            ]
+            step.do(setattr, client, "queue", None)
+            step.do(setattr, client, "timers", left)
+            step.do(client.leases.pop, holder, None)
         else:
-            change += [_later(self.clients.pop, client_id, None)]
-        row = Row(now, kind, client_id, token, outcome=note + outcome, source=source)
-        return [*change, *self.request(outgoing, row), *self._sweep()]
+            step.do(self.clients.pop, client_id, None)
+        outcome = "was not connected" if client.queue is None else f"{len(client.queue)} unread"
+        step.record(kind, client_id, token=token, outcome=cause + outcome, outgoing=outgoing)
+        self._sweep(step)
 
-    def add_timer(
-        self, now: int, client_id: str, client: Client | None = None, cause: str = ""
-    ) -> Change:
-        """Have a client disconnected two seconds from now, or from its leases' end."""
-        change: Change = []
-        if client is None:
-            client, change = self._client(client_id)
-        timer = Timer(self._deadline(now, client), next(self._order), client_id, cause)
-        return [
-            *change,
-            _later(setattr, client, "timers", (*client.timers, timer)),
-            _later(heapq.heappush, self._timers, (timer.due, timer.order, timer)),
-        ]
-
-    def begin_lease(self, now: int, client_id: str, holder: object, expires: int) -> Change:
+    def begin_lease(self, step: Step, client_id: str, holder: object, expires: int) -> None:
         """Keep a client alive until its token expires, or the lease ends."""
-        client, change = self._client(client_id)
-        change.append(_later(client.leases.__setitem__, holder, expires))
+        client = step.client(client_id)
+        step.do(client.leases.__setitem__, holder, expires)
         if client.timers:
-            due = max(self._deadline(now, client), expires + self._timeout)
-            change += self._reschedule(client.timers[0], due)
-        return change
+            due = max(self.deadline(step.now, client), expires + self._timeout)
+            self._reschedule(step, client.timers[0], due)
 
-    def end_lease(self, now: int, client_id: str, holder: object) -> Change:
+    def end_lease(self, step: Step, client_id: str, holder: object) -> None:
         """Keep a client alive no longer; it has two seconds from now."""
         client = self.clients.get(client_id)
         if client is None or holder not in client.leases:
-            return []
-        change: Change = [_later(client.leases.pop, holder, None)]
+            return
+        step.do(client.leases.pop, holder, None)
         others = [expires for each, expires in client.leases.items() if each is not holder]
-        if client.timers and client.leases[holder] > now:
-            due = max(now, *others) if others else now
-            change += self._reschedule(client.timers[0], due + self._timeout)
+        if client.timers and client.leases[holder] > step.now:
+            self._reschedule(step, client.timers[0], max((step.now, *others)) + self._timeout)
         if client.queue is None and not client.timers and not others:
-            change.append(_later(self.clients.pop, client_id, None))
-        return change
+            step.do(self.clients.pop, client_id, None)
 
-    def go_back(self, now: int) -> Change:
+    def go_back(self, step: Step) -> None:
         """The clock was set back: a client has two seconds from there at most."""
-        change: Change = []
         for client in self.clients.copy().values():
-            latest = self._deadline(now, client)
+            latest = self.deadline(step.now, client)
             for timer in client.timers:
                 if timer.due is not None and timer.due > latest:
-                    change += self._reschedule(timer, latest)
-        return change
+                    self._reschedule(step, timer, latest)
 
-    def clear(self, client_id: str, row: Row) -> Change:
-        """Empty a client's queue; a live list that somebody holds is left as it is."""
-        return [_later(setattr, self.clients[client_id], "queue", deque()), self.record(row)]
+    def clear(self, step: Step) -> int:
+        """Empty every queue; a live list that somebody holds is left as it is.
 
-    def clear_all(self) -> Change:
-        """Empty every queue."""
-        connected = [each for each in self.clients.copy().values() if each.queue is not None]
-        return [_later(setattr, client, "queue", deque()) for client in connected]
+        Returns:
+            How many messages are lost.
+        """
+        lost = 0
+        for client in self.clients.copy().values():
+            if client.queue is not None:
+                lost += len(client.queue)
+                step.do(setattr, client, "queue", deque())
+        return lost
 
-    def forget_clients(self) -> Change:
+    def forget_clients(self, step: Step) -> None:
         """As new: nobody is connected or kept alive, and the app does not hear of it."""
-        return [_later(self.clients.clear), _later(self._timers.clear)]
+        step.do(self.clients.clear)
+        step.do(self._timers.clear)
 
-    def _client(self, client_id: str) -> tuple[Client, Change]:
-        """A client, and what adds it to the clients where it is new."""
-        client = self.clients.get(client_id)
-        if client is not None:
-            return client, []
-        client = Client()
-        return client, [_later(self.clients.__setitem__, client_id, client)]
+    def begin_epoch(self, step: Step, carried: dict[str, float]) -> None:
+        """Begin a test: the timeline is empty, and knows who was connected before."""
+        step.do(self.timeline._rows.clear)
+        step.do(self.timeline._acknowledged.clear)
+        step.do(setattr, self.timeline, "_carried", carried)
+        step.do(setattr, self, "epoch", self.epoch + 1)
 
-    def _deadline(self, now: int, client: Client) -> int:
-        return max((now, *client.leases.values())) + self._timeout
-
-    def _reschedule(self, timer: Timer, due: int) -> Change:
+    def _reschedule(self, step: Step, timer: Timer, due: int) -> None:
         order = next(self._order)
-        change: Change = [
-            _later(setattr, timer, "due", due),
-            _later(setattr, timer, "order", order),
-        ]
-        # A timer that is due later keeps its entry, which moves when it comes up.
+        step.do(setattr, timer, "due", due)
+        step.do(setattr, timer, "order", order)
+        # A timer that is due later keeps its place, and moves when that comes up.
         if timer.due is not None and due < timer.due:
-            change.append(_later(heapq.heappush, self._timers, (due, order, timer)))
-        return change
+            step.do(heapq.heappush, self._timers, (due, order, timer))
 
-    def _sweep(self) -> Change:
+    def _sweep(self, step: Step) -> None:
         """Throw the cancelled timers away, once they are many."""
-        if len(self._timers) < _SWEEP_FROM + 2 * len(self.clients):
-            return []
-        left = [
-            (timer.due, timer.order, timer)
-            for client in self.clients.copy().values()
-            for timer in client.timers
-            if timer.due is not None
-        ]
-        return [_later(self._timers.__setitem__, slice(None), sorted(left))]
+        if len(self._timers) >= _SWEEP_FROM + 2 * len(self.clients):
+            clients = self.clients.copy().values()
+            timers = [timer for client in clients for timer in client.timers]
+            left = [(each.due, each.order, each) for each in timers if each.due is not None]
+            step.do(self._timers.__setitem__, slice(None), sorted(left))
+
+
+_UNKNOWN = Client()
 
 
 def live_lists(clients: dict[str, Client]) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
@@ -26,8 +27,8 @@ from pytest_channelstub._service.channel_service_pb import (
     InvalidMessageError,
 )
 from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
-from pytest_channelstub._service.delivery import Outbox, Outgoing, caller, check_app
-from pytest_channelstub._service.state import State, live_lists
+from pytest_channelstub._service.delivery import FORM, Outbox, Outgoing, caller, check_app
+from pytest_channelstub._service.state import State, Step, live_lists
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         SendMessageRequest,
     )
     from pytest_channelstub._service.delivery import Request
-    from pytest_channelstub._service.state import Change
+    from pytest_channelstub._service.state import Timer
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = formatting.hide_frame
@@ -55,14 +56,12 @@ Reset = Literal["queues", "all", "nothing"]
 _RESETS: tuple[Reset, ...] = ("queues", "all", "nothing")
 _LOGGER = logging.getLogger("pytest_channelstub")
 _TIMER = "channel-disconnect"
-_FORM = ("Content-Type", "application/x-www-form-urlencoded")
 # A wait that nothing notifies, as the system's clock does not, looks again after so long.
 _LOOK_AGAIN = 0.25  # seconds
 # How long the next test waits for handlers of the last one that still run.
 _LEAVE_TIME = 1.0  # seconds
 
 _Result = TypeVar("_Result")
-_Steps = tuple["Change", _Result]
 
 
 class Page(Protocol):
@@ -129,14 +128,13 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._log = _LOGGER.debug if log is logging.debug else log
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
-        self._lock = self.clock._lock
-        self._changed = self.clock._changed
-        start = self.clock.start if self.clock._is_own else None
-        self.timeline: Timeline = Timeline(start, self._lock)
+        self._lock, self._changed = self.clock._lock, self.clock._changed
+        self.timeline = Timeline(self.clock.start if self.clock._is_own else None, self._lock)
         self._outbox = Outbox(self._changed)
-        timeout = self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
-        self._state = State(self.timeline, self._outbox, timeout)
-        # Of the clients alone: a state that knows its stub would keep it from being freed.
+        self._state = State(
+            self.timeline, self._outbox, self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
+        )
+        # Of the clients alone: a timeline that knows its stub would keep it from being freed.
         self.timeline._live_lists = partial(live_lists, self._state.clients)
         self._presence = True
         # The pages that have connected over HTTP in this test; what others say changes nothing.
@@ -170,7 +168,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     @property
     def app(self) -> Callable[..., Any] | None:
-        """The app's WSGI callable, told when a client connects or disconnects; or None."""
+        """The app's WSGI callable, which hears of connections and disconnections; or None."""
         return self._outbox.app
 
     @app.setter
@@ -200,11 +198,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     @property
     def requests(self) -> tuple[Request, ...]:
         """The requests made to the app in this test, in order."""
-        return tuple(
-            row.answer.request()
-            for row in self.timeline._rows.copy()
-            if row.kind == "request" and isinstance(row.answer, Outgoing)
-        )
+        rows = self.timeline._rows.copy()
+        outgoing = (row.answer for row in rows if row.kind == "request")
+        return tuple(each.request() for each in outgoing if isinstance(each, Outgoing))
 
     # The calls.
 
@@ -224,47 +220,41 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if request.has_duration_minutes()
             else self.CHANNEL_TOKEN_DEFAULT_DURATION
         )
-        token = self._step(self._plan_create, client_id, minutes, caller())
+        token = self._step(self._plan_create, client_id, minutes)
         self._log(
             "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
         )
         response.set_token(token)
 
-    def _plan_create(
-        self, now: int, client_id: str, minutes: int, source: Source | None
-    ) -> _Steps[str]:
+    def _plan_create(self, step: Step, client_id: str, minutes: int) -> str:
         # int() rounds towards zero, as the SDK's stub does.
-        expires = int((now + minutes * 60 * MICROSECONDS) / MICROSECONDS) + 1
+        expires = int(step.now / MICROSECONDS + minutes * 60) + 1
         random_part = self._random.getrandbits(32)
         token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, random_part, expires, client_id)
-        row = Row(now, "create", client_id, token, outcome=expires, source=source)
-        return [self._state.record(row)], token
+        step.record("create", client_id, token=token, outcome=expires)
+        return token
 
     def _Dynamic_SendChannelMessage(self, request: SendMessageRequest, response: object) -> None:
         message, address = request.message(), request.application_key()
         if not message:
             self._refuse_call(request, "the message is empty", ChannelServiceError.BAD_MESSAGE)
-        is_sent = self._step(self._plan_send, address, message, caller())
+        is_sent = self._step(self._plan_send, address, message)
         done = "Sending message to" if is_sent else "SKIPPING message, not connected:"
         self._log("%s client id %s: %r", done, address, message)
 
-    def _plan_send(
-        self, now: int, address: str, message: str, source: Source | None
-    ) -> _Steps[bool]:
-        token = self._read_token(address)
-        client_id, used, note = address, None, ""
-        if token is not None:
-            used = address
-            if _is_expired(token, now):  # then it is taken for a client id, as by the SDK's stub
-                note = "expired token"
-            else:
-                client_id = token.client_id
+    def _plan_send(self, step: Step, address: str, message: str) -> bool:
+        read = self._read_token(address)
+        # An expired token is taken for a client id, as by the SDK's stub.
+        is_expired = read is not None and read.expires * MICROSECONDS <= step.now
+        client_id = address if read is None or is_expired else read.client_id
+        token = None if read is None else address
+        note = "expired token" if is_expired else ""
         queue = self._state.queue(client_id)
         kind: Kind = "drop" if queue is None else "send"
-        change = [self._state.record(Row(now, kind, client_id, used, message, note, source))]
+        step.record(kind, client_id, token=token, message=message, outcome=note)
         if queue is not None:
-            change.append(partial(queue.append, message))
-        return change, queue is not None
+            step.do(queue.append, message)
+        return queue is not None
 
     def CheckRequest(self, service: str, call: str, request: Any) -> None:
         """Refuse a call that no service would take, and record that.
@@ -276,39 +266,30 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         try:
             super().CheckRequest(service, call, request)
         except (AssertionError, apiproxy_errors.Error) as error:
-            self._record_request_refusal(request, error)
+            self._record_refusal(*_fields(request), error)
             raise
 
     def _refuse_call(self, request: Any, detail: str, code: int) -> NoReturn:
         """Raise the service's error, recorded as the one that the app's side makes of it."""
         is_message = code == ChannelServiceError.BAD_MESSAGE
         error = InvalidMessageError if is_message else InvalidChannelClientIdError
-        self._record_request_refusal(request, error(detail))
+        self._record_refusal(*_fields(request), error(detail))
         raise apiproxy_errors.ApplicationError(code, detail)
-
-    def _record_request_refusal(self, request: Any, error: Exception) -> None:
-        self._record_refusal(_field(request, "application_key"), _field(request, "message"), error)
 
     def _record_refusal(self, client_id: object, message: object, error: Exception) -> None:
         """Record that a call was turned down for its arguments."""
-        row = Row(
-            0,
-            "refuse",
-            _text_or_none(client_id),
-            message=_text_or_none(message),
-            outcome=formatting.format_exception(error),
-            source=caller(),
-        )
-        self._step(self._plan_row, row)
+        outcome = formatting.format_exception(error)
+        texts = _text_or_none(client_id), _text_or_none(message)
+        self._step(self._plan_failure, "refuse", *texts, outcome)
 
     def _record_set_error(self, call: str, request: Any, order: apiproxy.FailingCalls) -> None:
         outcome = f"{call}: {type(order.error).__name__} ({order.origin})"
-        client_id, sent = _field(request, "application_key"), _field(request, "message")
-        row = Row(0, "error", client_id, message=sent, outcome=outcome, source=caller())
-        self._step(self._plan_row, row)
+        self._step(self._plan_failure, "error", *_fields(request), outcome)
 
-    def _plan_row(self, now: int, row: Row) -> _Steps[None]:
-        return [self._state.record(row._replace(at=now))], None
+    def _plan_failure(
+        self, step: Step, kind: Kind, client_id: str | None, message: str | None, outcome: str
+    ) -> None:
+        step.record(kind, client_id, message=message, outcome=outcome)
 
     # The methods of the SDK's reference page.
 
@@ -339,24 +320,22 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             The list; None where the client is not connected, or the token not valid.
         """
         self._log("Received request for messages for channel %s", token)
-        if self._is_closed:
-            return None
-        return self._step(self._plan_live_list, token)
+        return None if self._is_closed else self._step(self._plan_live_list, token)
 
-    def _plan_live_list(self, now: int, token: str | bytes) -> _Steps[list[str] | None]:
-        client_id = self._client_id(token, now)
+    def _plan_live_list(self, step: Step, token: str | bytes) -> list[str] | None:
+        client_id = self._client_id(token, step.now)
         client = None if client_id is None else self._state.clients.get(client_id)
         if client is None or client.queue is None:
-            return [], None
+            return None
         if isinstance(client.queue, list):
-            return [], client.queue
+            return client.queue
         live = list(client.queue)
-        return [partial(setattr, client, "queue", live)], live
+        step.do(setattr, client, "queue", live)
+        return live
 
     def has_channel_messages(self, token: str | bytes) -> bool:
         """Whether a message is pending; False where the token is not valid."""
-        client_id = self._client_id(token, self._touch())
-        has_messages = client_id is not None and bool(self._state.queue(client_id))
+        has_messages = bool(self._state.queue(self._client_id(token, self._touch())))
         self._log("Checking for messages on channel %s: %s", token, has_messages)
         return has_messages
 
@@ -366,47 +345,35 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         Returns:
             The message; None where there is none, or the token is not valid.
         """
-        message = self._step(self._plan_pop_first, token, caller())
+        message = self._step(self._plan_pop, None, token, "pop")
         self._log("Popping first message of channel %s: %r", token, message)
         return message
-
-    def _plan_pop_first(
-        self, now: int, token: str | bytes, source: Source | None
-    ) -> _Steps[str | None]:
-        client_id = self._client_id(token, now)
-        if client_id is None:
-            return [], None
-        return self._plan_pop(now, client_id, _text_or_none(token), "pop", source)
 
     def clear_channel_messages(self, token: str | bytes) -> None:
         """Empty the queue; the client stays connected, and what was pending is lost.
 
         A list that `get_channel_messages` returned earlier is left as it was.
         """
-        lost = self._step(self._plan_clear, token, caller())
+        lost = self._step(self._plan_clear, token)
         self._log("Clearing messages on channel %s: %d", token, lost)
 
-    def _plan_clear(self, now: int, token: str | bytes, source: Source | None) -> _Steps[int]:
-        client_id = self._client_id(token, now)
-        queue = None if client_id is None else self._state.queue(client_id)
+    def _plan_clear(self, step: Step, token: str | bytes) -> int:
+        client_id = self._client_id(token, step.now)
+        queue = self._state.queue(client_id)
         if client_id is None or queue is None:
-            return [], 0
-        lost = len(queue)
-        row = Row(now, "clear", client_id, _text_or_none(token), outcome=lost, source=source)
-        return self._state.clear(client_id, row), lost
+            return 0
+        step.do(setattr, step.client(client_id), "queue", deque())
+        step.record("clear", client_id, token=_text_or_none(token), outcome=len(queue))
+        return len(queue)
 
     def add_connect_event(self, client_id: str | bytes) -> None:
         """Tell the app that a client has connected; connects nobody."""
-        self._step(self._plan_connect_event, _check_client_id(client_id), caller())
+        self._step(self._plan_connect_event, _check_client_id(client_id))
 
-    def _plan_connect_event(self, now: int, client_id: str, source: Source | None) -> _Steps[None]:
-        outgoing, change = self._outgoing("connected", client_id, now, source)
+    def _plan_connect_event(self, step: Step, client_id: str) -> None:
+        outgoing = self._outgoing(step, "connected", client_id)
         if outgoing is not None:
-            row = Row(
-                now, "request", client_id, message=outgoing.url, answer=outgoing, source=source
-            )
-            change = [*change, self._state.record(row), *self._outbox.put(outgoing)]
-        return change, None
+            step.request(outgoing)
 
     def disconnect_channel_event(self, client_id: str | bytes) -> None:
         """Disconnect a client, and tell the app, also of a client that was never there.
@@ -418,21 +385,14 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def add_disconnect_event(self, client_id: str | bytes) -> None:
         """Have a client disconnected two seconds from now."""
-        client_id = _check_client_id(client_id)
-        self._step(self._plan_timer, client_id)
+        cause = f"{self.CHANNEL_TIMEOUT_SECONDS} s after add_disconnect_event"
+        self._step(self._add_timer, _check_client_id(client_id), cause)
         self._log("Channel of client id %s is disconnected when it stays idle", client_id)
-
-    def _plan_timer(self, now: int, client_id: str) -> _Steps[None]:
-        dispatcher = self._foreign_dispatcher()
-        if dispatcher is None:
-            cause = f"{self.CHANNEL_TIMEOUT_SECONDS} s after add_disconnect_event"
-            return self._state.add_timer(now, client_id, cause=cause), None
-        return [self._hand_over_timer(dispatcher, now, client_id)], None
 
     def connect_channel(self, token: str | bytes) -> None:
         """Connect a client, or refresh its connection.
 
-        The app is told of a new connection when the queue is there already; for the
+        The app hears of a new connection when the queue is there already; for the
         next two seconds, and after every refresh, the client stays connected.
 
         Raises:
@@ -440,10 +400,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             TokenTimedOutError: It is expired.
             Exception: What the app's handler raises; the client is connected then.
         """
-        result = self._step(self._plan_connect, token, "refresh", caller())
-        if isinstance(result, Error):
-            raise result
-        self._log("Connecting channel %s of client id %s", token, result)
+        self._log("Connecting channel %s of client id %s", token, self._connect(token, "refresh"))
 
     def connect_and_pop_first_message(self, token: str | bytes) -> str | None:
         """Poll, as a page does: connect or refresh, then take the first message.
@@ -549,7 +506,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             call_locked(self._lock, self._wait_for_progress, seen, min(left, _LOOK_AGAIN))
 
     def _find_rows(self, kind: Kind, client_id: str | None, message: object) -> list[Row]:
-        """The events that count: what follows from them has been answered by the app."""
+        """The events of which the app has answered what follows."""
         names = None if client_id is None else {client_id, self._resolve_client_id(client_id)}
         return [
             row
@@ -569,7 +526,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             self._changed.wait(timeout)
 
     def reset(self, what: Reset = "queues") -> None:
-        """Start over, in part or whole; the app is not told.
+        """Start over, in part or whole; the app does not hear of it.
 
         Args:
             what: `queues` empties every queue, and leaves connections, tokens and clock.
@@ -579,19 +536,16 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         Raises:
             ValueError: `what` is none of these.
         """
-        self._check_reset(what)
+        _check_reset(what)
         if what == "queues":
-            self._step(self._plan_reset, caller())
+            self._step(self._plan_reset)
         elif what == "all":
             self._renew()
 
-    def _plan_reset(self, now: int, source: Source | None) -> _Steps[None]:
-        connected = self._state.connected()
-        if not connected:
-            return [], None
-        lost = sum(len(self._state.queue(client_id) or ()) for client_id in connected)
-        row = Row(now, "reset", outcome=f"queues, {lost} lost", source=source)
-        return [*self._state.clear_all(), self._state.record(row)], None
+    def _plan_reset(self, step: Step) -> None:
+        lost = self._state.clear(step)
+        if step.operations:
+            step.record("reset", outcome=f"queues, {lost} lost")
 
     def close(self) -> None:
         """End the stub: it is not active any more, and nobody is connected.
@@ -609,49 +563,54 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if self._closing:  # one has raised: the others are called all the same
                 self.close()
 
-    def _plan_close(self) -> Change:
-        return [partial(setattr, self, "_is_closed", True), *self._state.forget_clients()]
+    def _plan_close(self, step: Step) -> None:
+        step.do(setattr, self, "_is_closed", True)
+        self._state.forget_clients(step)
 
     # Steps.
 
-    def _step(self, plan: Callable[..., _Steps[_Result]], *args: object) -> _Result:
-        """Run the timers that are due, then make one change; then deliver to the app.
+    def _step(
+        self, plan: Callable[..., _Result], *arguments: object, needs_open: bool = True
+    ) -> _Result:
+        """Run the timers that are due, then make one step; then deliver to the app.
 
         Args:
-            plan: Called with the time in microseconds since the epoch, and `args`; gives
-                the change and the result. It is called again where a finalizer or a
-                signal handler has changed the state meanwhile.
-            *args: What `plan` takes beside the time.
+            plan: Called with the step and the arguments. It is called again where a
+                finalizer or a signal handler has changed the state meanwhile.
+            arguments: For `plan`.
+            needs_open: Whether a closed stub refuses the step.
         """
-        step = partial(self._take_step, self._read_clock(), plan, args)
-        result: _Result = call_locked(self._lock, step)
+        call = partial(self._make_step, caller(), self._read_clock(), plan, arguments, needs_open)
+        result: _Result = call_locked(self._lock, call)
         self._deliver()
         return result
 
-    def _step_or_ignore(self, plan: Callable[..., _Steps[None]], *args: object) -> None:
-        """As `_step`; on a closed stub there is nothing to do."""
-        step = partial(self._take_step, self._read_clock(), plan, args, is_for_open=False)
-        call_locked(self._lock, step)
-        self._deliver()
-
-    def _take_step(
+    def _make_step(
         self,
+        source: Source | None,
         reading: tuple[int, int] | None,
-        plan: Callable[..., _Steps[_Result]],
-        args: tuple[object, ...],
-        *,
-        is_for_open: bool = True,
+        plan: Callable[..., _Result],
+        arguments: tuple[object, ...],
+        needs_open: bool,
     ) -> _Result:
         while True:
-            if is_for_open:
+            if needs_open:
                 self._check_open()
             version, now = self._settle_time(reading)
-            change, result = plan(now, *args)
-            if self._state.commit(version, change):
+            step = Step(self._state, version, now, source)
+            result = plan(step, *arguments)
+            if self._state.commit(step):
+                self._changed.notify_all()
+                return result
+
+    def _commit(self, plan: Callable[[Step], object], now: int = 0) -> None:
+        """Make a step that no call has asked for; the lock is held."""
+        while True:
+            step = Step(self._state, self._state.version, now)
+            plan(step)
+            if self._state.commit(step):
                 break
-        if change:
-            self._changed.notify_all()
-        return result
+        self._changed.notify_all()
 
     def _touch(self) -> int:
         """Run the timers that are due; the time, in microseconds since the epoch."""
@@ -664,9 +623,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _read_clock(self) -> tuple[int, int] | None:
         """The time of a clock that is not the stub's own, read while no lock is held."""
-        if self.clock._is_own:
-            return None
-        return self._state.version, self.clock._read()
+        return None if self.clock._is_own else (self._state.version, self.clock._read())
 
     def _settle_time(self, reading: tuple[int, int] | None) -> tuple[int, int]:
         """Run the timers that are due by now.
@@ -688,39 +645,30 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _follow(self, now: int) -> None:
         """Note the time; a clock that went back leaves a client two seconds at most."""
         if now < self._state.now:
-            self._commit(partial(self._state.go_back, now))
+            self._commit(self._state.go_back, now)
         self._state.now = now
 
     def _time_out(self, now: int) -> str | None:
-        """Disconnect the client whose timer is the first that is due."""
-        timed_out: str | None = None
+        """Disconnect the client whose timer is the first that is due; gives that client."""
+        timed_out = None
 
-        def plan() -> Change:
+        def plan(step: Step) -> None:
             nonlocal timed_out
-            timer = self._state.first_timer()
             timed_out = None
-            if timer is None or timer.due is None or timer.due > now:
-                return []
-            timed_out, due = timer.client_id, timer.due
-            outgoing, change = self._outgoing("disconnected", timed_out, due, None)
-            cause = timer.cause or f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
-            ended = self._state.end("timeout", due, timed_out, None, outgoing, f"{cause}, ", timer)
-            done = self._outbox.postpone(
-                self._log, "Channel of client id %s has timed out", timed_out
-            )
-            return [*ended, *change, done]
+            due, timer = self._state.first_timer() or (now + 1, None)
+            if timer is not None and due <= now:
+                timed_out, step.now = timer.client_id, due
+                self._plan_timeout(step, timed_out, timer)
 
         self._commit(plan)
         return timed_out
 
-    def _commit(self, plan: Callable[[], Change]) -> None:
-        while True:
-            version = self._state.version
-            change = plan()
-            if self._state.commit(version, change):
-                break
-        if change:
-            self._changed.notify_all()
+    def _plan_timeout(self, step: Step, client_id: str, timer: Timer | None = None) -> None:
+        idle = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
+        cause = idle if timer is None else timer.cause or idle
+        outgoing = self._outgoing(step, "disconnected", client_id)
+        self._state.end(step, "timeout", client_id, outgoing, cause=f"{cause}, ", timer=timer)
+        step.postpone(self._log, "Channel of client id %s has timed out", client_id)
 
     def _deliver(self) -> None:
         """Deliver the requests to the app, and call what was postponed.
@@ -743,7 +691,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _next_due(self) -> int | None:
         if self.clock._is_own:
             self._follow(self.clock._now)
-        return self._state.next_due()
+        first = self._state.first_timer()
+        return None if first is None else first[0]
 
     def _run_timer(self, now: int) -> str | None:
         client_id = call_locked(self._lock, self._time_out, now)
@@ -752,181 +701,164 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     # Clients.
 
-    def _plan_connect(
-        self, now: int, token: str | bytes, kind: Kind | None, source: Source | None
-    ) -> _Steps[str | Error]:
-        """Connect or refresh; gives the client id, or the error of a token that is not valid.
+    def _connect(
+        self,
+        token: str | bytes,
+        kind: Kind | None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> str | None:
+        """Connect or refresh, recorded as `kind`; the client id, or None if not wanted any more.
 
-        Args:
-            now: Microseconds since the epoch.
-            token: As it came.
-            kind: What a refresh is recorded as; None for not at all.
-            source: The line that caused it.
+        Raises:
+            Error: The token is not valid, which is recorded.
         """
-        client_id, text = self._client_id(token, now), _text_or_none(token)
+        result = self._step(self._plan_connect, token, kind, is_wanted)
+        if isinstance(result, Error):
+            raise result
+        return result
+
+    def _plan_connect(
+        self,
+        step: Step,
+        token: str | bytes,
+        kind: Kind | None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> str | Error | None:
+        if not (is_wanted is None or is_wanted()):
+            return None
+        client_id = self._client_id(token, step.now)
         if client_id is None:
-            return self._plan_reject(now, token, source)
-        dispatcher = self._foreign_dispatcher()
-        if self._state.queue(client_id) is not None:
-            change = self._plan_refresh(dispatcher, now, client_id)
+            return self._reject(step, token)
+        if self._state.queue(client_id) is None:
+            self._add_timer(step, client_id)
+            outgoing = self._outgoing(step, "connected", client_id)
+            self._state.connect(step, client_id, _tokens.to_text(token), outgoing)
+        else:
+            self._refresh(step, client_id)
             if kind is not None:
-                change.append(self._state.record(Row(now, kind, client_id, text, source=source)))
-            return change, client_id
-        outgoing, handed = self._outgoing("connected", client_id, now, source)
-        is_timed = dispatcher is None
-        change = self._state.connect(
-            now, client_id, text or "", source, outgoing, is_timed=is_timed
-        )
-        if dispatcher is not None:
-            change.append(self._hand_over_timer(dispatcher, now, client_id))
-        return [*change, *handed], client_id
+                step.record(kind, client_id, token=_tokens.to_text(token))
+        return client_id
 
-    def _plan_refresh(self, dispatcher: Any, now: int, client_id: str) -> Change:
-        if dispatcher is None:
-            return self._state.refresh(now, client_id)
-        due = self._state.deadline(now, client_id) / MICROSECONDS
-        return [self._outbox.postpone(dispatcher.update_event, due, _TIMER, client_id)]
-
-    def _plan_reject(self, now: int, token: object, source: Source | None) -> _Steps[Error]:
-        """Record that somebody connects with a token that is not valid."""
+    def _reject(self, step: Step, token: object) -> Error:
+        """Record that a token is not valid; gives the error."""
         read = self._read_token(token)
         text = _text_or_none(token)
-        if text is None:
-            text = formatting.shorten_repr(token)
-        row = Row(
-            now,
+        step.record(
             "reject",
             None if read is None else read.client_id,
-            text,
+            token=formatting.shorten_repr(token) if text is None else text,
             outcome="invalid" if read is None else "expired",
-            source=source,
         )
-        return [self._state.record(row)], self._token_error(token, now)
+        return self._token_error(token, step.now)
 
     def _poll(
         self,
         token: str | bytes,
         reader: str,
-        source: Source | None = None,
-        received: list[str] | None = None,
         is_wanted: Callable[[], bool] | None = None,
+        received: list[str] | None = None,
     ) -> str | None:
         """Poll as `connect_and_pop_first_message` does.
 
         Args:
             token: The token.
             reader: What the timeline says has read the message.
-            source: The line that polls; the caller's by default.
+            is_wanted: Whether the poll is still to happen; asked in its very step.
             received: Takes the message as well.
-            is_wanted: Asked within each step: where it says no, nothing changes any more,
-                and there is no message.
         """
-        source = source or caller()
-        client_id = self._step(self._plan_if, is_wanted, self._plan_connect, token, None, source)
+        client_id = self._connect(token, None, is_wanted)
         if client_id is None:
             return None
-        if isinstance(client_id, Error):
-            raise client_id
-        # The app has been told of a new connection by now: its greeting is read at once.
-        text = _text_or_none(token)
-        plan = (self._plan_pop, client_id, text, reader, source, received)
-        message = self._step(self._plan_if, is_wanted, *plan)
+        # The app has heard of a new connection by now: its greeting is read at once.
+        message = self._step(self._plan_pop, client_id, token, reader, is_wanted, received)
         self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         return message
 
-    @staticmethod
-    def _plan_if(
-        now: int,
-        is_wanted: Callable[[], bool] | None,
-        plan: Callable[..., _Steps[_Result]],
-        *args: object,
-    ) -> _Steps[_Result | None]:
-        return plan(now, *args) if is_wanted is None or is_wanted() else ([], None)
-
-    def _plan_pop(  # noqa: PLR0913, PLR0917 (what its event tells)
+    def _plan_pop(  # noqa: PLR0913, PLR0917 (see _poll)
         self,
-        now: int,
-        client_id: str,
-        token: str | None,
+        step: Step,
+        client_id: str | None,
+        token: str | bytes,
         reader: str,
-        source: Source | None,
+        is_wanted: Callable[[], bool] | None = None,
         received: list[str] | None = None,
-    ) -> _Steps[str | None]:
+    ) -> str | None:
+        """Take the first message of a client, by default that of the token."""
+        if client_id is None:
+            client_id = self._client_id(token, step.now)
         queue = self._state.queue(client_id)
-        if queue:
-            message = queue[0]
-            row = Row(now, "read", client_id, token, message, reader, source)
-            change: Change = [partial(queue.__delitem__, 0), self._state.record(row)]
-            if received is not None:
-                change.append(partial(received.append, message))
-            return change, message
-        if queue is None or reader == "pop":  # a poll may find itself disconnected meanwhile
-            return [], None
-        return [self._state.record(Row(now, "poll", client_id, token, source=source))], None
+        # A poll may find itself disconnected meanwhile.
+        if queue is None or not (is_wanted is None or is_wanted()):
+            return None
+        text = _text_or_none(token)
+        if not queue:
+            if reader != "pop":
+                step.record("poll", client_id, token=text)
+            return None
+        message = queue[0]
+        step.do(queue.__delitem__, 0)
+        step.record("read", client_id, token=text, message=message, outcome=reader)
+        if received is not None:
+            step.do(received.append, message)
+        return message
 
     def _end(self, client_id: str, kind: Kind) -> None:
         self._log("Removing channel of client id %s", client_id)
-        self._step(self._plan_end, client_id, kind, caller())
+        self._step(self._plan_end, client_id, kind)
+
+    def _plan_end(
+        self,
+        step: Step,
+        client_id: str,
+        kind: Kind,
+        token: str | None = None,
+        holder: object = None,
+    ) -> None:
+        outgoing = self._outgoing(step, "disconnected", client_id)
+        self._state.end(step, kind, client_id, outgoing, token=token, holder=holder)
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is not None:
+            step.postpone(dispatcher.cancel_events, client_id)
 
     def _leave(self, client: Any) -> None:
         """Close a `ChannelClient`: all of it at once, its lease too."""
         self._log("Removing channel of client id %s", client.client_id)
-        self._step_or_ignore(self._plan_leave, client, caller())
+        self._step(self._plan_leave, client, needs_open=False)
 
-    def _plan_leave(self, now: int, client: Any, source: Source | None) -> _Steps[None]:
+    def _plan_leave(self, step: Step, client: Any) -> None:
         if client._closed:
-            return [], None
+            return
         name, holder = client.client_id, client._lease and client._lease.holder
         if self._state.queue(name) is None:
-            change = self._state.end_lease(now, name, holder)
+            self._state.end_lease(step, name, holder)
         else:
-            change, _ = self._plan_end(now, name, "close", source, client.token, holder)
-        return [*change, partial(setattr, client, "_closed", True)], None
+            self._plan_end(step, name, "close", client.token, holder)
+        step.do(setattr, client, "_closed", True)
 
-    def _plan_end(  # noqa: PLR0913, PLR0917 (what its event tells)
-        self,
-        now: int,
-        client_id: str,
-        kind: Kind,
-        source: Source | None,
-        token: str | None = None,
-        holder: object = None,
-    ) -> _Steps[None]:
-        outgoing, handed = self._outgoing("disconnected", client_id, now, source)
-        ended = self._state.end(kind, now, client_id, source, outgoing, token=token, holder=holder)
-        dispatcher = self._foreign_dispatcher()
-        if dispatcher is not None:
-            handed = [self._outbox.postpone(dispatcher.cancel_events, client_id), *handed]
-        return [*ended, *handed], None
+    def _keep_alive(self, token: str | bytes) -> Lease:
+        """Keep a token's client connected, as a page that polls all the time does.
 
-    def _keep_alive(self, token: str | bytes, client_id: str | None = None) -> Lease:
-        """Keep a client connected, as a page that polls all the time does.
-
-        While the lease lasts, and its token is valid, the client does not time out. The
+        While the lease lasts, and the token is valid, the client does not time out. The
         two seconds run from the end of the lease, or from the end of the token.
         """
-        read = _tokens.read(token)
-        expires = 0 if read is None else read.expires * MICROSECONDS
-        name = client_id or ("" if read is None else read.client_id)
-        lease = Lease(self, name)
+        read = _tokens.read(token) or _tokens.Token("", 0, "")
+        lease = Lease(self, read.client_id)
         try:
-            self._step(self._plan_begin_lease, name, lease, expires)
+            self._step(self._plan_begin_lease, lease, read.expires * MICROSECONDS)
             return lease  # noqa: TRY300 (one that is cut short here has to end)
         except BaseException:
             lease.end()
             raise
 
-    def _plan_begin_lease(
-        self, now: int, client_id: str, lease: Lease, expires: int
-    ) -> _Steps[None]:
-        change = self._state.begin_lease(now, client_id, lease.holder, expires)
+    def _plan_begin_lease(self, step: Step, lease: Lease, expires: int) -> None:
+        self._state.begin_lease(step, lease.client_id, lease.holder, expires)
         dispatcher = self._foreign_dispatcher()
         if dispatcher is not None:
-            change += self._plan_refresh(dispatcher, max(now, expires), client_id)
-        return change, None
+            due = max(step.now, expires) / MICROSECONDS + self.CHANNEL_TIMEOUT_SECONDS
+            step.postpone(dispatcher.update_event, due, _TIMER, lease.client_id)
 
-    def _plan_end_lease(self, now: int, lease: Lease) -> _Steps[None]:
-        return self._state.end_lease(now, lease.client_id, lease.holder), None
+    def _plan_end_lease(self, step: Step, lease: Lease) -> None:
+        self._state.end_lease(step, lease.client_id, lease.holder)
 
     # Tokens and client ids.
 
@@ -947,52 +879,28 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _resolve_client_id(self, address: str | bytes) -> str:
         """The client id that a test means by a client id, or by a token of it."""
-        text = _text_or_none(address)
-        if text is None:
-            return ""
-        if self._state.queue(text) is not None:
-            return text
-        read = _tokens.read(text)
+        text = _text_or_none(address) or ""
+        read = None if self._state.queue(text) is not None else _tokens.read(text)
         return text if read is None else read.client_id
 
     def _token_error(self, token: object, now: int) -> Error:
         """The error for an invalid or expired token."""
         read = self._read_token(token)
         if read is None:
-            reason = " (bytes that are not UTF-8)" if _is_bad_bytes(token) else ""
-            message = (
+            is_bad_bytes = isinstance(token, bytes) and _text_or_none(token) is None
+            reason = " (bytes that are not UTF-8)" if is_bad_bytes else ""
+            return InvalidTokenError(
                 f"{formatting.shorten_repr(token)}{reason} is not a channel token: "
                 "pass what create_channel returned"
             )
-            return InvalidTokenError(message)
         ago = formatting.format_duration(now / MICROSECONDS - read.expires)
         at = formatting.format_offset(read.expires, self.timeline.start)
-        message = (
+        return TokenTimedOutError(
             f"the token of client id {read.client_id!r} expired {ago} ago, at {at}: "
             "make another with create_channel"
         )
-        return TokenTimedOutError(message)
 
-    # Requests to the app.
-
-    def _outgoing(
-        self, event: str, client_id: str, now: int, source: Source | None
-    ) -> tuple[Outgoing | None, Change]:
-        """The request to the app, and what else is to do; another dispatcher takes the request."""
-        if not self._presence:
-            return None, []
-        done = self._outbox.postpone(
-            self._log, "Telling the app that client id %s is %s", client_id, event
-        )
-        path = f"/_ah/channel/{event}/"
-        dispatcher = self._foreign_dispatcher()
-        if dispatcher is None:
-            return Outgoing(client_id, path, now, self.XMPP_PUBLIC_IP, source=source), [done]
-        post = self._outbox.postpone(
-            dispatcher.add_async_request,
-            "POST", path, [_FORM], f"from={client_id}", self.XMPP_PUBLIC_IP,
-        )  # fmt: skip
-        return None, [done, post]
+    # Timers and requests to the app: ours, or those of request_data's own dispatcher.
 
     def _foreign_dispatcher(self) -> Any:
         """The dispatcher that request_data brings; None for our own."""
@@ -1001,20 +909,42 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             return None
         return data.get_dispatcher()
 
-    def _hand_over_timer(self, dispatcher: Any, now: int, client_id: str) -> Callable[[], object]:
-        due = self._state.deadline(now, client_id) / MICROSECONDS
-        run = partial(self._run_foreign_timer, client_id, due)
-        return self._outbox.postpone(dispatcher.add_event, run, due, _TIMER, client_id)
+    def _outgoing(self, step: Step, event: str, client_id: str) -> Outgoing | None:
+        """The request that tells the app of a client; None where another dispatcher makes it."""
+        path = f"/_ah/channel/{event}/"
+        dispatcher = self._foreign_dispatcher()
+        if not self._presence:
+            return None
+        step.postpone(self._log, "Telling the app that client id %s is %s", client_id, event)
+        if dispatcher is None:
+            return Outgoing(client_id, path, step.now, self.XMPP_PUBLIC_IP, step.source)
+        request = ("POST", path, [FORM], f"from={client_id}", self.XMPP_PUBLIC_IP)
+        step.postpone(dispatcher.add_async_request, *request)
+        return None
 
-    def _run_foreign_timer(self, client_id: str, due: float) -> None:
-        note = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s, "
+    def _add_timer(self, step: Step, client_id: str, cause: str = "") -> None:
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is None:
+            self._state.add_timer(step, client_id, cause)
+        else:
+            due = self._foreign_deadline(step, client_id)
+            run = partial(self._step, self._plan_foreign_timeout, client_id, due)
+            step.postpone(dispatcher.add_event, run, due, _TIMER, client_id)
 
-        def plan(_: int) -> _Steps[None]:
-            at = round(due * MICROSECONDS)
-            outgoing, handed = self._outgoing("disconnected", client_id, at, None)
-            return [*self._state.end("timeout", at, client_id, None, outgoing, note), *handed], None
+    def _plan_foreign_timeout(self, step: Step, client_id: str, due: float) -> None:
+        step.now = round(due * MICROSECONDS)
+        self._plan_timeout(step, client_id)
 
-        self._step(plan)
+    def _refresh(self, step: Step, client_id: str) -> None:
+        dispatcher = self._foreign_dispatcher()
+        if dispatcher is None:
+            self._state.refresh(step, client_id)
+        else:
+            due = self._foreign_deadline(step, client_id)
+            step.postpone(dispatcher.update_event, due, _TIMER, client_id)
+
+    def _foreign_deadline(self, step: Step, client_id: str) -> float:
+        return self._state.deadline(step.now, step.client(client_id)) / MICROSECONDS
 
     # As a failure sees it.
 
@@ -1064,7 +994,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _begin_epoch(self, what: Reset) -> None:
         """Begin a test: reset, with an empty timeline; with `nothing` the story goes on."""
-        self._check_reset(what)
+        _check_reset(what)
         if what == "nothing" or self._is_closed:
             return
         self._touch()
@@ -1076,9 +1006,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         else:
             call_locked(self._lock, self._commit, self._plan_next_test)
 
-    def _plan_next_test(self) -> Change:
-        carried = {name: at / MICROSECONDS for name, at in self._state.carried().items()}
-        return [*self._state.clear_all(), *self._plan_epoch(carried)]
+    def _plan_next_test(self, step: Step) -> None:
+        clients = self._state.clients
+        since = {name: clients[name].since[0] / MICROSECONDS for name in self._state.connected()}
+        self._state.clear(step)
+        self._plan_epoch(step, since)
 
     def _renew(self) -> None:
         self._check_open()
@@ -1086,42 +1018,26 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._deliver()
 
     def _start_over(self) -> None:
-        self._commit(self._plan_start)
+        self._commit(self._plan_renewal)
         self._outbox.forget()
         self.clock._reset()
 
-    def _plan_start(self) -> Change:
-        return [
-            *self._state.forget_clients(),
-            *self._plan_epoch({}),
-            self._errors.clear,
-            partial(setattr, self, "_random", random.Random(self.seed)),  # noqa: S311 (no secret)
-        ]
+    def _plan_renewal(self, step: Step) -> None:
+        self._state.forget_clients(step)
+        self._plan_epoch(step, {})
+        step.do(self._errors.clear)
+        step.do(setattr, self, "_random", random.Random(self.seed))  # noqa: S311 (no secret)
 
-    def _plan_epoch(self, carried: dict[str, float]) -> Change:
-        return [
-            self.timeline._rows.clear,
-            self.timeline._acknowledged.clear,
-            self._pages.clear,
-            partial(setattr, self.timeline, "_carried", carried),
-            partial(setattr, self._state, "epoch", self._state.epoch + 1),
-        ]
+    def _plan_epoch(self, step: Step, carried: dict[str, float]) -> None:
+        self._state.begin_epoch(step, carried)
+        step.do(self._pages.clear)
 
-    def _wait_until_idle(self, timeout: float) -> bool:
+    def _wait_until_idle(self, timeout: float) -> None:
         """Wait until the app has answered every request; for so many real seconds at most."""
         until = real_monotonic() + timeout
-        while not self._outbox.is_idle():
-            seen, left = self._progress(), until - real_monotonic()
-            if left <= 0:
-                return False
+        while not self._outbox.is_idle() and (left := until - real_monotonic()) > 0:
+            seen = self._progress()
             call_locked(self._lock, self._wait_for_progress, seen, min(left, _LOOK_AGAIN))
-        return True
-
-    @staticmethod
-    def _check_reset(what: object) -> None:
-        if what not in _RESETS:
-            message = f"reset takes 'queues', 'all' or 'nothing', got {what!r}"
-            raise ValueError(message)
 
     def _renew_locks(self) -> None:
         """In a forked process: free what threads held that are not in it."""
@@ -1150,11 +1066,7 @@ class Lease:
 
     def end(self) -> None:
         """Keep the client alive no longer; it has two seconds. A second call does nothing."""
-        self._stub._step_or_ignore(self._stub._plan_end_lease, self)
-
-
-def _is_expired(token: _tokens.Token, now: int) -> bool:
-    return token.expires * MICROSECONDS <= now
+        self._stub._step(self._stub._plan_end_lease, self, needs_open=False)
 
 
 def _text_or_none(value: object) -> str | None:
@@ -1162,10 +1074,6 @@ def _text_or_none(value: object) -> str | None:
         return _tokens.to_text(value)
     except (TypeError, UnicodeDecodeError):
         return None
-
-
-def _is_bad_bytes(value: object) -> bool:
-    return isinstance(value, bytes) and _text_or_none(value) is None
 
 
 def _is_utf8(text: str) -> bool:
@@ -1183,19 +1091,26 @@ def _check_client_id(client_id: object) -> str:
         TypeError: It is not text.
         InvalidChannelClientIdError: It is bytes that are not UTF-8.
     """
+    shown = formatting.shorten_repr(client_id)
     try:
         return _tokens.to_text(client_id)
     except TypeError:
-        message = (
-            f"the client id is {formatting.shorten_repr(client_id)}, of type "
-            f"{type(client_id).__name__}: pass a str or its UTF-8 bytes"
-        )
+        kind = type(client_id).__name__
+        message = f"the client id is {shown}, of type {kind}: pass a str or its UTF-8 bytes"
         raise TypeError(message) from None
     except UnicodeDecodeError:
-        message = f"the client id is bytes that are not UTF-8: {formatting.shorten_repr(client_id)}"
+        message = f"the client id is bytes that are not UTF-8: {shown}"
         raise InvalidChannelClientIdError(message) from None
 
 
-def _field(request: Any, name: str) -> str | None:
-    value = getattr(request, name, None)
-    return _text_or_none(value()) if callable(value) else None
+def _check_reset(what: object) -> None:
+    if what not in _RESETS:
+        message = f"reset takes 'queues', 'all' or 'nothing', got {what!r}"
+        raise ValueError(message)
+
+
+def _fields(request: Any) -> tuple[str | None, str | None]:
+    """The client id and the message of a request, as far as it has them."""
+    getters = (getattr(request, name, None) for name in ("application_key", "message"))
+    client_id, message = (get() if callable(get) else None for get in getters)
+    return _text_or_none(client_id), _text_or_none(message)

@@ -6,20 +6,17 @@ import contextlib
 import select
 import socket
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record.timeline import MICROSECONDS
 from pytest_channelstub._service.clock import real_monotonic
-from pytest_channelstub._service.delivery import caller
 from pytest_channelstub._tokens import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_channelstub._record.timeline import Source
-    from pytest_channelstub._service.state import Change
+    from pytest_channelstub._service.state import Step
     from pytest_channelstub._service.stub import ChannelServiceStub, Lease
 
 READER = "HTTP"
@@ -82,7 +79,7 @@ class Page:
             lease.end()
 
     def _begin_lease(self) -> None:
-        lease = self._stub._keep_alive(self.token, self.client_id)
+        lease = self._stub._keep_alive(self.token)
         with self._stub._lock:
             before, self._lease = self._lease, lease
         if before is not None:  # of another request of the page that has begun meanwhile
@@ -145,13 +142,14 @@ class PageTracker:
             InvalidTokenError: It is not a token.
             TokenTimedOutError: The token is expired.
         """
-        stub, read, source = self._stub, _tokens.read(token), caller()
+        stub, read = self._stub, _tokens.read(token)
         page = Page(stub, token, "" if read is None else read.client_id)
-        register = partial(stub._pages.__setitem__, (page.client_id, name), page)
 
-        def plan(now: int) -> tuple[Change, str | Error]:
-            change, result = stub._plan_connect(now, token, "refresh", source)
-            return change if isinstance(result, Error) else [*change, register], result
+        def plan(step: Step) -> str | Error | None:
+            result = stub._plan_connect(step, token, "refresh")
+            if not isinstance(result, Error):
+                step.do(stub._pages.__setitem__, (page.client_id, name), page)
+            return result
 
         with page.request(next_poll_within):
             result = stub._step(plan)
@@ -165,24 +163,20 @@ class PageTracker:
         if page is None:
             return
         try:
-            self._stub._step(self._plan_leave, page, name, caller())
+            self._stub._step(self._plan_leave, page, name)
         finally:
             page.end()
 
-    def _plan_leave(
-        self, now: int, page: Page, name: str, source: Source | None
-    ) -> tuple[Change, None]:
+    def _plan_leave(self, step: Step, page: Page, name: str) -> None:
         pages = self._stub._pages
         if self.get(page.client_id, name) is not page:
-            return [], None
-        forget = partial(pages.pop, (page.client_id, name), None)
+            return
+        step.do(pages.pop, (page.client_id, name), None)
         # Seen in the same step: a page that connects now is there, or connects the client again.
         others = [other for other in pages.copy().values() if other is not page and other.is_there]
         is_last = all(other.client_id != page.client_id for other in others)
-        if not is_last or self._stub._state.queue(page.client_id) is None:
-            return [forget], None
-        end, _ = self._stub._plan_end(now, page.client_id, "close", source, page.token)
-        return [forget, *end], None
+        if is_last and self._stub._state.queue(page.client_id) is not None:
+            self._stub._plan_end(step, page.client_id, "close", page.token)
 
     def end_all(self) -> None:
         """Expect no page to poll again; those that do are still known."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from pytest_channelstub._record.formatting import shorten_repr
-from pytest_channelstub._record.timeline import Row
 from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._service.delivery import (
     LONGEST_READ,
@@ -336,9 +335,9 @@ class _Recorder:
     def _record_error(self, request: str, status: str, text: str) -> None:
         """Record and warn of an answer with which a framework reports an exception."""
         quote = f": {shorten_repr(text)}" if text else ""
-        row = Row(0, "request", message=request, outcome=f"{status}{quote}")
         stub, app = self._middleware.stub, self._middleware.app
-        stub._step_or_ignore(stub._plan_row, row)
+        failure = ("request", None, request, f"{status}{quote}")
+        stub._step(stub._plan_failure, *failure, needs_open=False)
         began = f", which began {shorten_repr(text)}" if text else ""
         message = (
             f"the app answered {status!r} to {request}{began}: have the framework let the "
