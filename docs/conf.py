@@ -25,3 +25,5 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "pytest-channelstub"
+html_static_path = ["_static"]
+html_css_files = ["wrap.css"]
