@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -73,7 +74,7 @@ class ChannelServer:
         host: The address to listen on, for a browser in a container.
 
     Raises:
-        OSError: The port is taken, or the address is not one of this machine.
+        OSError: The port is taken or no port, or the address is not one of this machine.
         TypeError: The app is not a WSGI callable.
 
     Warns:
@@ -364,10 +365,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listening.bind((host, port))
         listening.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listening.close()
-        text = f"channel_server cannot listen on port {port} of {host}: {error.strerror}"
-        raise OSError(error.errno, text) from None
+        reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
+        text = f"channel_server cannot listen on port {port} of {host}: {reason}"
+        raise OSError(getattr(error, "errno", errno.EINVAL), text) from None
     return listening
 
 

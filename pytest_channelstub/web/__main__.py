@@ -1,0 +1,127 @@
+"""Serves an app with its channels, to look at in a browser: what dev_appserver was for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_channelstub._appengine import importing
+from pytest_channelstub._record.formatting import format_exception
+from pytest_channelstub._service.stub import ChannelServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_channelstub.web.server import ChannelServer
+
+_LOOK_AGAIN = 0.25  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve an app until Ctrl-C.
+
+    Args:
+        arguments: Of the command line; by default this process's.
+
+    Returns:
+        The exit status: 1 if the app cannot be loaded, or the port cannot be had.
+    """
+    options = _parse(arguments)
+    # `from google.appengine.api import channel` works in the app, with an SDK or without.
+    installation = importing.install("always")
+    try:
+        with ChannelServiceStub() as stub:
+            return _serve(stub, options)
+    finally:
+        installation.undo()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_channelstub.web",
+        description="Serve a WSGI app with its channels, on the system's clock, and print each "
+        "event as it happens. Ctrl-C stops it.",
+    )
+    parser.add_argument(
+        "app", metavar="MODULE:APP", help="the app, such as chat:app; a factory as chat:make_app()"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="0 for one that is free (default: %(default)s)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if ":" not in options.app:
+        parser.error(f"{options.app!r} names no app: pass MODULE:APP, such as {options.app}:app")
+    return options
+
+
+def _serve(stub: ChannelServiceStub, options: argparse.Namespace) -> int:
+    try:
+        from pytest_channelstub.web.server import ChannelServer  # noqa: PLC0415 (an extra)
+
+        stub.app = _load(options.app)
+        server = ChannelServer(stub, stub.app, options.port, options.host)
+    except (ImportError, OSError, TypeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    with server:
+        _write(f"{options.app} is at {server.url} until Ctrl-C.")
+        try:
+            _follow(stub, server)
+        except KeyboardInterrupt:
+            _write("Stopped.")
+    return 0
+
+
+def _load(name: str) -> Callable[..., Any]:
+    """Import an app.
+
+    Raises:
+        ImportError: There is no such app, or its module raises.
+    """
+    module_name, _, path = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        app: Any = importlib.import_module(module_name)
+        for attribute in path.removesuffix("()").split("."):
+            app = getattr(app, attribute)
+        return app() if path.endswith("()") else app  # type: ignore[no-any-return]  # the stub checks it
+    except Exception as error:  # noqa: BLE001 (a module's code raises anything)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        is_of_app = Path(frame.filename).is_file() and frame.filename != __file__
+        where = f" ({frame.filename}:{frame.lineno})" if is_of_app else ""
+        message = f"cannot import {name}: {format_exception(error)}{where}"
+        raise ImportError(message) from None
+
+
+def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
+    """Print what happens, in order, each event once the app has answered what follows from it."""
+    count = 0
+    while True:
+        with stub._lock:
+            if not _is_ready(stub, count):
+                stub._changed.wait(_LOOK_AGAIN)
+        while _is_ready(stub, count):
+            _write(str(stub.timeline[count]))
+            count += 1
+        for error in server.take_errors():
+            traceback.print_exception(error)
+
+
+def _is_ready(stub: ChannelServiceStub, count: int) -> bool:
+    """Whether the event after so many is there, and the app has answered."""
+    rows = stub.timeline._rows[count : count + 1]
+    return bool(rows) and (rows[0].answer is None or rows[0].answer.is_answered)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
