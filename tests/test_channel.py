@@ -179,7 +179,7 @@ def test_the_stubs_seed_decides_which_calls_fail_at_a_rate():
             for number in range(40):
                 try:
                     channel.send_message("alice", "hello")
-                except apiproxy_errors.OverQuotaError:  # noqa: PERF203 (each call may fail)
+                except apiproxy_errors.OverQuotaError:
                     yield number
 
     assert [*failures()] == [*failures()]

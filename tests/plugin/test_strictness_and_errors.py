@@ -62,8 +62,8 @@ def test_only_a_test_that_passed_fails_by_strictness_and_once(pytester):
         [
             "the test passed and left messages behind (strict: dropped, unread):",
             (
-                "  'early' to alice was dropped at +1.5 s, before alice connected (+2.0 s); sent by "
-                "test_leaves() at *.py:8"
+                "  'early' to alice was dropped at +1.5 s, before alice connected (+2.0 s); "
+                "sent by test_leaves() at *.py:8"
             ),
             "  'late' to alice was sent at +2.0 s and is pending; sent by test_leaves() at *.py:11",
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,7 +191,7 @@ def test_the_clock(channel_clock: FakeClock) -> None:
     channel_clock.advance(1.5, minutes=1, hours=1, days=1)
     channel_clock.advance(timedelta(seconds=1))
     channel_clock.tick()
-    channel_clock.move_to(datetime(2031, 1, 1, tzinfo=timezone.utc))
+    channel_clock.move_to(datetime(2031, 1, 1, tzinfo=UTC))
     now: datetime = channel_clock.now
     seconds: tuple[float, float, float] = (
         channel_clock.time(),
