@@ -36,9 +36,9 @@ class ChannelClient:
             client does not poll, as the SDK's stub has it.
 
     Raises:
-        TypeError: The stub is none.
+        TypeError: `stub` is not a stub.
         InvalidTokenError: It is not a token.
-        TokenTimedOutError: Its time is over.
+        TokenTimedOutError: The token has expired.
 
     Attributes:
         token: As given.
@@ -91,19 +91,19 @@ class ChannelClient:
 
     @property
     def messages(self) -> list[str]:
-        """The messages that wait to be read; none while not connected."""
+        """The pending messages, oldest first; empty while not connected."""
         return [] if self._closed else list(self._stub.pending(self.client_id) or ())
 
     def poll(self) -> str | None:
         """Take the first message, and keep the connection alive, as a page's poll does.
 
-        A client that was disconnected is connected by it again.
+        It connects a client that was disconnected again.
 
         Returns:
-            The message; None where there is none.
+            The message; None for no message.
 
         Raises:
-            TokenTimedOutError: The token's time is over.
+            TokenTimedOutError: The token has expired.
             RuntimeError: The client was closed.
         """
         if self._closed:
@@ -136,16 +136,16 @@ class ChannelClient:
             raise AssertionError(messages.not_json(self.client_id, message, error)) from None
 
     def receive_all(self) -> list[str]:
-        """All messages that wait, oldest first; none while not connected."""
+        """All pending messages, oldest first; empty while not connected."""
         received: list[str] = []
         while self.messages and (message := self.poll()) is not None:
             received.append(message)
         return received
 
     def close(self) -> None:
-        """Leave, as a page does when it is closed; the app is told at once.
+        """Leave, as a page does when it is closed; the app hears of it at once.
 
-        A client that is not connected any more, or was closed before, tells nobody.
+        Nothing happens if the client is not connected, or was closed before.
         """
         if not self._closed:
             self._stub._leave(self)

@@ -94,8 +94,8 @@ def _loaded(name: str) -> Any:
 def _patch_map(module: Any) -> None:
     """Have the SDK's current map find the active stub where it has none of its own.
 
-    It is looked up at each call rather than registered: so it never stands in the way
-    of a `RegisterStub`, is there in a map made during the test, and leaves no trace.
+    It is looked up at each call rather than registered: so it does not block
+    a `RegisterStub`, is there in a map made during the test, and leaves no trace.
     """
     original = module.APIProxyStubMap.GetStub
     if getattr(original, "__module__", None) == __name__:

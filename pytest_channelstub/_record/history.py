@@ -1,4 +1,4 @@
-"""What became of every message and connection, told again from the timeline alone."""
+"""What became of every message and connection, derived from the timeline alone."""
 
 from __future__ import annotations
 

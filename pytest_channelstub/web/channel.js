@@ -1,8 +1,7 @@
 // The page's side of App Engine's Channel API, served by pytest-channelstub.
 //
 // A socket connects, then polls for as long as it is open. The server holds a poll until
-// there is something to say, so that messages arrive at once and nothing runs while there
-// is none.
+// there is something to say, so that messages arrive at once and nothing runs in between.
 (() => {
   "use strict";
 
@@ -140,7 +139,7 @@
     }
   }
 
-  // Ask until there is an answer: the message, or null where there is none.
+  // Ask until there is an answer: the message, or null for no message.
   async function ask(socket, command) {
     for (let tries = 0; ; tries++) {
       try {

@@ -89,7 +89,7 @@ class ChannelMiddleware:
         stub: The service. One of your own needs the methods that the requests call:
             `connect_channel`, `connect_and_pop_first_message`,
             `validate_token_and_extract_client_id` and `disconnect`.
-        app: The WSGI app that has all other paths; None if there is none.
+        app: The WSGI app that has all other paths; or None.
 
     Attributes:
         stub: As given.

@@ -173,17 +173,17 @@ def test_a_pattern_of_bytes_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "reason"),
     [
         ("no json", "Expecting value"),
         ('{"a": NaN}', "NaN is Python's, and no value of JSON"),
         pytest.param("[" * 30_000, "nested too deeply", id="nested too deeply"),
     ],
 )
-def test_what_is_not_json_says_why(message, told):
+def test_what_is_not_json_says_why(message, reason):
     read = read_json(message)
     assert isinstance(read, NotJson)
-    assert told in read.reason
+    assert reason in read.reason
 
 
 json_values = st.recursive(

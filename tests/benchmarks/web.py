@@ -144,8 +144,8 @@ def starts(number=500):
     after = state()
     stub.close()
     names = ("threads", "descriptors", "resident kB")
-    told = ", ".join(f"{n} {b} -> {a}" for n, b, a in zip(names, before, after, strict=True))
-    tell(f"{number} starts and stops: {told}; {statistics.median(times) * 1000:.1f} ms each")
+    changes = ", ".join(f"{n} {b} -> {a}" for n, b, a in zip(names, before, after, strict=True))
+    tell(f"{number} starts and stops: {changes}; {statistics.median(times) * 1000:.1f} ms each")
 
 
 if __name__ == "__main__":

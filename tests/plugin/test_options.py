@@ -220,15 +220,15 @@ def test_a_start_is_refused_where_the_clock_of_a_marker_or_the_run_has_none(pyte
                 assert channel_clock.start == 5
         """
     )
-    told = "@pytest.mark.channel_stub(start=...): start has no effect with clock='system', which *"
+    error = "@pytest.mark.channel_stub(start=...): start has no effect with clock='system', which *"
 
     result = pytester.runpytest()
     result.assert_outcomes(passed=4, errors=1)
-    result.stdout.fnmatch_lines([f"{path.name}::TestSystem::test_nearer: {told}"])
+    result.stdout.fnmatch_lines([f"{path.name}::TestSystem::test_nearer: {error}"])
 
     result = pytester.runpytest("--channelstub-clock=system")
     result.assert_outcomes(passed=3, errors=2)
-    result.stdout.fnmatch_lines([f"{path.name}::TestStart::test_the_runs: {told}"])
+    result.stdout.fnmatch_lines([f"{path.name}::TestStart::test_the_runs: {error}"])
 
 
 BAD_MARKERS = [
@@ -260,8 +260,8 @@ BAD_MARKERS = [
 ]
 
 
-@pytest.mark.parametrize(("marker", "told"), BAD_MARKERS)
-def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, marker, told):
+@pytest.mark.parametrize(("marker", "error"), BAD_MARKERS)
+def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, marker, error):
     path = pytester.makepyfile(
         f"""
         import pytest
@@ -278,7 +278,7 @@ def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, 
     start = f"{path.name}::test_it: @pytest.mark.{marker.split('(')[0]}"
     lines = [line for line in result.outlines if line.startswith(start)]
     assert len(lines) == 1, result.outlines
-    assert told in lines[0]
+    assert error in lines[0]
     assert not any("plugin.py" in line or "options.py" in line for line in result.outlines)
 
 
@@ -292,8 +292,8 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "told"), BAD_VALUES)
-def test_a_bad_ini_value_is_a_usage_error_before_collection(pytester, name, value, told):
+@pytest.mark.parametrize(("name", "value", "error"), BAD_VALUES)
+def test_a_bad_ini_value_is_a_usage_error_before_collection(pytester, name, value, error):
     pytester.makeini(f"[pytest]\nchannelstub_{name} = {value}\n")
     pytester.makepyfile("raise RuntimeError('collected')")
 
@@ -302,7 +302,7 @@ def test_a_bad_ini_value_is_a_usage_error_before_collection(pytester, name, valu
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     errors = [line for line in result.errlines if line]
     assert len(errors) == 1, errors
-    assert f"channelstub_{name}: {told}" in errors[0]
+    assert f"channelstub_{name}: {error}" in errors[0]
 
 
 BAD_ARGUMENTS = [

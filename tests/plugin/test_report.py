@@ -41,9 +41,9 @@ def test_a_failed_test_shows_its_timeline_and_a_passed_one_nothing(pytester, wor
     assert re.search(DROP, output)
     assert "unseen" not in output
     cases = {case.get("name"): case for case in xml_of(pytester).iter("testcase")}
-    told = cases["test_fails"].find("failure").text
-    assert "channel timeline" in told
-    assert re.search(DROP, told)
+    text = cases["test_fails"].find("failure").text
+    assert "channel timeline" in text
+    assert re.search(DROP, text)
     assert "channel timeline" not in cases["test_fails_without_a_stub"].find("failure").text
     assert list(cases["test_passes"]) == []
 
@@ -244,9 +244,9 @@ def test_hostile_messages_leave_terminal_and_xml_intact(pytester):
     assert set(re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", output)) == set()
     assert max(map(len, output.splitlines())) < 400
     assert "(32,767 characters)" in output
-    told = xml_of(pytester).find(".//failure").text
-    assert r"'\x1b[31mred\x1b[2J'" in told
-    assert "<script>alert(1)</script>" in told
+    text = xml_of(pytester).find(".//failure").text
+    assert r"'\x1b[31mred\x1b[2J'" in text
+    assert "<script>alert(1)</script>" in text
 
 
 def test_under_vv_a_failure_shows_everything(pytester):

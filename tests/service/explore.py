@@ -179,8 +179,8 @@ SEVERAL = {
     "poll", "poll of bob", "poll of a client", "open a client", "open a kept client",
     "advance past the timeout", "begin an epoch", "look", "close", "reset all",
 }  # fmt: skip
-# After these the app believes what it believes: it is not told.
-UNTOLD = {"reset all", "begin an epoch", "close", "add_connect_event"}
+# These make no request to the app, which goes on believing what it believes.
+SILENT = {"reset all", "begin an epoch", "close", "add_connect_event"}
 SAMPLE = ("connect", "poll", "send", "disconnect", "end a lease", "advance past the timeout")
 
 
@@ -278,15 +278,15 @@ def find_faults(world: World, names: tuple[str, ...]) -> list[str]:
         if not is_heard(sent, heard):
             faults.append(f"the app heard {heard} of {client_id}, the record has {sent}")
     here, connected = world.app.here, set(world.stub.connected_client_ids)
-    if here != connected and not UNTOLD.intersection(names):
+    if here != connected and not SILENT.intersection(names):
         faults.append(f"the app believes in {here}, the stub in {connected}")
     return faults
 
 
-def is_heard(told: list[tuple[str, bool]], heard: list[str]) -> bool:
+def is_heard(sent: list[tuple[str, bool]], heard: list[str]) -> bool:
     """Whether an app has heard this last; it may not have heard what was cut short."""
     left = heard.copy()
-    for event, is_answered in reversed(told):
+    for event, is_answered in reversed(sent):
         if left and left[-1] == event:
             left.pop()
         elif is_answered:

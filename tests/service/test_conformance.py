@@ -1,6 +1,6 @@
 """Every recorded step of the SDK's own stub, replayed through the fixtures.
 
-The format of the traces is told in conformance/README.md.
+conformance/README.md describes the format of the traces.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Replay:
         self.bound = {}
 
     def step(self, step):
-        """What the step did, told as the recording tells it, without its requests."""
+        """What the step did, in the form of the recording, without its requests."""
         arguments = {name: self.value(value) for name, value in step["args"].items()}
         try:
             result = self.perform(step["do"], arguments)
         except Exception as error:  # noqa: BLE001 (whatever comes is compared)
-            return told_error(error)
+            return describe_error(error)
         if "bind" in step:
             self.bound[step["bind"]] = result
-        return {"returns": told_token(result) if is_token(step) else told(result)}
+        return {"returns": describe_token(result) if is_token(step) else describe(result)}
 
     def value(self, value):
         if isinstance(value, str) and value.startswith("$"):
@@ -86,17 +86,17 @@ def is_token(step):
     return isinstance(step.get("returns"), dict)
 
 
-def told_token(token):
+def describe_token(token):
     _, identifier, _, expires, client_id = token.split("-", 4)
     assert identifier == "channel"
     return {"client_id": client_id, "expires": int(expires)}
 
 
-def told(result):
+def describe(result):
     return list(result) if isinstance(result, list) else result
 
 
-def told_error(error):
+def describe_error(error):
     outcome = {"raises": type(error).__name__}
     code = getattr(error, "application_error", None)
     return outcome if code is None else outcome | {"code": code}
@@ -112,19 +112,19 @@ def exact(outcome):
 
 
 def handed_over(stub):
-    """The requests as `stub.requests` shows them, told as the recording tells them."""
+    """The requests as `stub.requests` shows them, in the form of the recording."""
 
-    def tell(request):
+    def describe_request(request):
         assert request.method == "POST"
         assert dict(request.headers) == {"Content-Type": FORM}
         assert request.source_ip == "0.1.0.10"
         return {"url": request.url, "body": request.body, "at": request.at}
 
-    return lambda: [tell(request) for request in stub.requests]
+    return lambda: [describe_request(request) for request in stub.requests]
 
 
 def received(stub):
-    """The requests as a WSGI app receives them, told as the recording tells them."""
+    """The requests as a WSGI app receives them, in the form of the recording."""
     posts = []
 
     def app(environ, start_response):

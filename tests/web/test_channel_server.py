@@ -36,7 +36,7 @@ APP = """
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Run a suite with no plugin but ours, in this process unless told."""
+    """Run a suite with no plugin but ours, in this process by default."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(tests, *arguments, start=pytester.runpytest_inprocess):
