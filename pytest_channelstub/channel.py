@@ -69,8 +69,8 @@ def create_channel(client_id: str | bytes, duration_minutes: int | None = None) 
     Raises:
         InvalidChannelClientIdError: The client id is not such a text.
         InvalidChannelTokenDurationError: The duration is not such a number.
-        AppIdAliasRequired: The service says so.
-        apiproxy_errors.Error: The call failed, as `SetError` has it.
+        AppIdAliasRequired: The call failed with that, as `SetError` has it.
+        apiproxy_errors.Error: The call failed, as `SetError` or `channel_error` has it.
         AssertionError: No stub is active.
     """
     return _create_channel(None, client_id, duration_minutes)
@@ -106,8 +106,8 @@ def send_message(client_id: str | bytes, message: str | bytes) -> None:
     Raises:
         InvalidChannelClientIdError: The client id is not such a text.
         InvalidMessageError: The message is not such a text.
-        AppIdAliasRequired: The service says so.
-        apiproxy_errors.Error: The call failed, as `SetError` has it.
+        AppIdAliasRequired: The call failed with that, as `SetError` has it.
+        apiproxy_errors.Error: The call failed, as `SetError` or `channel_error` has it.
         AssertionError: No stub is active.
     """
     try:

@@ -29,11 +29,11 @@ class ChannelClient:
         'hello'
 
     Args:
-        stub: The service.
+        stub: The stub.
         token: What `create_channel` returned.
-        keep_alive: Whether the connection is refreshed as time goes by, as an open page
-            does, until the token ends. Without, it is gone after two seconds in which the
-            client does not poll, as the SDK's stub has it.
+        keep_alive: Whether the client stays connected while time passes, as an open page
+            does, until its token expires. Without, it times out after two seconds without
+            a poll, as with the SDK's stub.
 
     Raises:
         TypeError: `stub` is not a stub.
@@ -112,10 +112,13 @@ class ChannelClient:
         return self._stub._poll(self.token, "client", received=self.received)
 
     def receive(self) -> str:
-        """The next message.
+        """Take the next message.
+
+        Returns:
+            The message.
 
         Raises:
-            AssertionError: There is none; its text says why.
+            AssertionError: No message is pending; the text says why.
         """
         message = self.poll() if self.connected else None
         if message is None:
@@ -123,11 +126,14 @@ class ChannelClient:
         return message
 
     def receive_json(self) -> Any:
-        """The next message, read as JSON.
+        """Take the next message, and read it as JSON.
+
+        Returns:
+            What `json.loads` makes of it.
 
         Raises:
-            AssertionError: There is none, or it is not JSON. One that is not JSON has
-                been read all the same, and stands last in `received`.
+            AssertionError: No message is pending, or it is not JSON. One that is not JSON
+                is taken all the same, and is the last of `received`.
         """
         message = self.receive()
         try:
@@ -136,7 +142,7 @@ class ChannelClient:
             raise AssertionError(messages.not_json(self.client_id, message, error)) from None
 
     def receive_all(self) -> list[str]:
-        """All pending messages, oldest first; empty while not connected."""
+        """Take all pending messages, oldest first; none while not connected."""
         received: list[str] = []
         while self.messages and (message := self.poll()) is not None:
             received.append(message)

@@ -36,13 +36,13 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 
 def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) -> None:
-    """Exactly these messages are pending for a client, in this order.
+    """Assert that exactly these messages are pending for a client, in this order.
 
     Example:
         >>> assert_queued(channel_stub, "alice", {"text": "hi"}, re.compile("^bye"))
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token.
         expected: A string is the message itself. A dict, list, number, bool or None is
             compared with the message read as JSON. A compiled pattern is searched in it.
@@ -67,15 +67,15 @@ def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) 
 def assert_sent(
     stub: ChannelServiceStub, to: str | bytes | _Any, expected: object, *, count: int | None = None
 ) -> None:
-    """A message reached a client's queue; whether it was read since does not matter.
+    """Assert that a message reached a client's queue, read since or not.
 
-    One that was dropped does not count: `assert_dropped` is for those.
+    A dropped message does not count: `assert_dropped` is for those.
 
     Example:
         >>> assert_sent(channel_stub, "alice", {"text": "hi"}, count=2)
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token; `ANY` for anybody.
         expected: As for `assert_queued`.
         count: How many times exactly; at least once by default.
@@ -97,19 +97,19 @@ def assert_sent(
 def assert_not_sent(
     stub: ChannelServiceStub, to: str | bytes | _Any = ANY, expected: object = ANY
 ) -> None:
-    """Nothing, or nothing like it, was sent to a client: neither queued nor dropped.
+    """Assert that nothing, or nothing like it, was sent to a client, queued or dropped.
 
     Example:
         >>> assert_not_sent(channel_stub, "bob", {"secret": 1})
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token; anybody by default. A client id of which nothing is
             known brings a warning if it resembles another.
         expected: As for `assert_queued`; by default every message.
 
     Raises:
-        AssertionError: It was; its text says when, and what became of it.
+        AssertionError: It was sent; the text says when, and what became of it.
         TypeError: `stub` is not a stub, or `to` is not text.
     """
     address = _check_address("assert_not_sent(channel_stub, {}, ...)", stub, to)
@@ -123,19 +123,19 @@ def assert_not_sent(
 def assert_dropped(
     stub: ChannelServiceStub, to: str | bytes | _Any, expected: object = ANY
 ) -> None:
-    """A message was sent while the client was not connected, and so reached nobody.
+    """Assert that a message was sent while the client was not connected.
 
     Example:
         >>> assert_dropped(channel_stub, "alice", "too early")
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token; `ANY` for anybody. A message sent to an expired token
             is found under that token.
         expected: As for `assert_queued`; by default every message.
 
     Raises:
-        AssertionError: None was; its text says what became of it instead.
+        AssertionError: No such message was dropped; the text says what became of it instead.
         TypeError: `stub` is not a stub, or `to` is not text.
     """
     address = _check_address("assert_dropped(channel_stub, {}, ...)", stub, to)
@@ -147,17 +147,17 @@ def assert_dropped(
 
 
 def assert_connected(stub: ChannelServiceStub, to: str | bytes) -> None:
-    """A client is connected now.
+    """Assert that a client is connected now.
 
     Example:
         >>> assert_connected(channel_stub, "alice")
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token.
 
     Raises:
-        AssertionError: It is not; its text says since when, and why.
+        AssertionError: It is not connected; the text says since when, and why.
         TypeError: `stub` is not a stub, or `to` is not text.
     """
     address = _check_client("assert_connected(channel_stub, {})", stub, to)
@@ -166,18 +166,18 @@ def assert_connected(stub: ChannelServiceStub, to: str | bytes) -> None:
 
 
 def assert_disconnected(stub: ChannelServiceStub, to: str | bytes) -> None:
-    """A client is not connected now, or never was.
+    """Assert that a client is not connected now.
 
     Example:
         >>> assert_disconnected(channel_stub, "alice")
 
     Args:
-        stub: The service.
+        stub: The stub.
         to: A client id or a token. A client id of which nothing is known brings a warning
             if it resembles another.
 
     Raises:
-        AssertionError: It is connected; its text says since when.
+        AssertionError: It is connected; the text says since when.
         TypeError: `stub` is not a stub, or `to` is not text.
     """
     address = _check_client("assert_disconnected(channel_stub, {})", stub, to)
@@ -189,13 +189,13 @@ def assert_disconnected(stub: ChannelServiceStub, to: str | bytes) -> None:
 def assert_token_valid(
     stub: ChannelServiceStub, token: str | bytes, client_id: str | bytes | None = None
 ) -> None:
-    """A client may connect with this token now.
+    """Assert that a client can connect with this token now.
 
     Example:
         >>> assert_token_valid(channel_stub, token, "alice")
 
     Args:
-        stub: The service.
+        stub: The stub.
         token: What `create_channel` returned.
         client_id: Whose token it is; None for anybody's.
 
@@ -220,13 +220,13 @@ def assert_token_valid(
 
 
 def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
-    """This is a token, and it is expired.
+    """Assert that this is a token, and that it has expired.
 
     Example:
         >>> assert_token_expired(channel_stub, token)
 
     Args:
-        stub: The service.
+        stub: The stub.
         token: What `create_channel` returned.
 
     Raises:
