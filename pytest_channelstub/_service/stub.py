@@ -970,7 +970,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """When a connected client times out, and whether something keeps it alive until then."""
         client = self._state.clients[client_id]
         due = [timer.due for timer in client.timers if timer.due is not None]
-        deadline = self._state.deadline(self._state.now, client_id)
+        deadline = self._state.deadline(self._state.now, client)
         return min(due, default=deadline) / MICROSECONDS, bool(client.leases)
 
     def _overdue(self) -> list[tuple[str, float]]:
