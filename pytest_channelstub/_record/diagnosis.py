@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
@@ -18,6 +19,7 @@ from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_r
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from types import FrameType
 
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
@@ -541,6 +543,9 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     message: object,
     found: Sequence[int],
 ) -> Reason | None:
+    blocked = explain_blocked_loop()
+    if blocked is not None:
+        return blocked
     running = diagnosis.find_running_handler(client_id)
     if running is not None:
         return running
@@ -654,6 +659,19 @@ def find_running_threads() -> Iterator[str]:
             frame = frame.f_back
         if frame is not None and not frame.f_code.co_filename.startswith("<"):
             yield formatting.format_source((frame.f_code, frame.f_lineno))
+
+
+def explain_blocked_loop() -> Reason | None:
+    """The reason of a wait in a coroutine; None where the caller is in none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            place = formatting.format_source((frame.f_code, frame.f_lineno))
+            sentence = "wait_for() blocks the event loop, in which nothing else runs meanwhile"
+            advice = "Wait in another thread: await asyncio.to_thread(channel_stub.wait_for, ...)."
+            return Reason(sentence, advice, (f"blocked by {formatting.describe_source(place)}",))
+        frame = frame.f_back
+    return None
 
 
 def _wait_for_send(to: str | None) -> str:

@@ -43,6 +43,16 @@ def test_an_event_that_never_comes_is_an_assertion_error_that_says_why(
     )
 
 
+@pytest.mark.asyncio
+async def test_in_a_coroutine_the_failure_names_what_blocks_the_loop(channel_stub):
+    with pytest.raises(AssertionError) as raised:
+        channel_stub.wait_for("connect", "alice", timeout=0.01)
+    text = str(raised.value)
+    assert "real time: wait_for() blocks the event loop, in which nothing else runs" in text
+    assert "blocked by test_in_a_coroutine_the_failure_names_what_blocks_the_loop() at " in text
+    assert "await asyncio.to_thread(channel_stub.wait_for, ...)" in text
+
+
 def test_too_few_events_are_counted(channel_stub):
     channel.send_message("alice", "one")
     with pytest.raises(AssertionError, match=r"only 1 of 3 'drop' events within 0 s"):
