@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NoReturn
 
 from pytest_channelstub import _tokens, apiproxy_errors
@@ -203,12 +204,15 @@ def _call(stub: Any, call: str, request: Any, response: Any) -> None:
 
 
 def _refuse_without_stub(service: str) -> NoReturn:
+    advice = "Build one: stub = ChannelServiceStub(time_func=FakeClock().time)"
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        advice = (
+            "Request the channel_stub fixture in this test (in a unittest class: "
+            '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()'
+        )
     message = (
-        f'No api proxy found for service "{service}": no stub is active. Request the '
-        "channel_stub fixture in this test (in a unittest class: "
-        '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); '
-        "without pytest: ChannelServiceStub(time_func=FakeClock().time); with a testbed: "
-        "testbed.init_channel_stub()"
+        f'No api proxy found for service "{service}": no stub is active. {advice}; with a '
+        "testbed: testbed.init_channel_stub()"
     )
     raise AssertionError(message)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from pytest_channelstub import _tokens
+from pytest_channelstub import _tokens, channel
 from pytest_channelstub._assertions import messages
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import (
+    describe_missing_name,
+    hide_frame,
+    plural,
+    shorten_repr,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,6 +22,16 @@ if TYPE_CHECKING:
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
+
+# What a test may look for on a client, and where it is.
+_INSTEAD = {
+    "send": "channel.send_message(client_id, message): a client only receives",
+    "send_message": "channel.send_message(client_id, message): a client only receives",
+    "read": "receive()",
+    "pop": "receive()",
+    "disconnect": "close()",
+    "pending": "messages",
+}
 
 
 class ChannelClient:
@@ -72,6 +87,11 @@ class ChannelClient:
         state = "closed" if self._closed else "connected" if self.connected else "disconnected"
         counts = f"{len(self.messages)} pending, {len(self.received)} received"
         return f"<ChannelClient {self.client_id!r}, {state}, {counts}>"
+
+    if not TYPE_CHECKING:  # for a type checker every name would be one of a client
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(describe_missing_name(self, name, _INSTEAD))
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +188,45 @@ class ChannelClient:
         if self._closed:
             return f"the client of {self.client_id!r} is closed: open another to read on"
         return messages.nothing_to_receive(self._stub, self.client_id, self.token)
+
+
+class Connector:
+    """What the fixture `channel_client` gives: called, it connects a client.
+
+    Args:
+        stub: The service.
+
+    Attributes:
+        clients: Those that it has connected.
+    """
+
+    def __init__(self, stub: ChannelServiceStub) -> None:
+        # A failure's traceback keeps its test's clients: on a stub that outlives the test they
+        # would keep themselves alive in the next ones, unless their leases end with it.
+        self.clients: list[ChannelClient] = []
+        self._stub = stub
+
+    def __repr__(self) -> str:
+        return f"<channel_client, {plural(len(self.clients), 'client')}>"
+
+    def __call__(
+        self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
+    ) -> ChannelClient:
+        """Create a channel and connect a client to it, as `ConnectClient` has it."""
+        token = channel._create_channel(self._stub, client_id, duration_minutes)
+        self.clients.append(ChannelClient(self._stub, token, keep_alive=keep_alive))
+        return self.clients[-1]
+
+    # Errors call it by the name that the test knows.
+    __call__.__qualname__ = "channel_client"
+
+    if not TYPE_CHECKING:  # for a type checker every name would be one of this
+
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"the fixture channel_client is a function, and has no {name!r}"
+            if name in vars(ChannelClient):
+                text += f": call it first, as in channel_client('alice').{name}"
+            raise AttributeError(text)
 
 
 class ConnectClient(Protocol):

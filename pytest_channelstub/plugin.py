@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_channelstub import (
-        ChannelClient,
         ChannelServiceStub,
         ConnectClient,
         FakeClock,
@@ -185,24 +184,11 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[ConnectClient]:
     `duration_minutes` (120 by default); `keep_alive` refreshes the connection as time goes by.
     Its type is `pytest_channelstub.ConnectClient`.
     """
-    from pytest_channelstub import channel  # noqa: PLC0415 (when first used)
-    from pytest_channelstub.client import ChannelClient  # noqa: PLC0415
+    from pytest_channelstub.client import Connector  # noqa: PLC0415 (when first used)
 
-    # A failure's traceback keeps its test's clients: on a stub that outlives the test they
-    # would keep themselves alive in the next ones.
-    clients: list[ChannelClient] = []
-
-    def connect(
-        client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
-    ) -> ChannelClient:
-        __tracebackhide__ = True
-        token = channel._create_channel(channel_stub, client_id, duration_minutes)
-        clients.append(ChannelClient(channel_stub, token, keep_alive=keep_alive))
-        return clients[-1]
-
-    _rename(connect, "channel_client")
-    yield connect
-    for client in clients:
+    connector = Connector(channel_stub)
+    yield connector
+    for client in connector.clients:
         client._end_lease()
 
 

@@ -183,11 +183,14 @@ def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
     failing = tuple(
         _parse(
             _parse_failing_calls,
-            FailingCalls(**_bind(marker, _error_marker, item.nodeid)),
+            FailingCalls(
+                **_bind(marker, _error_marker, item.nodeid),
+                origin=f"@pytest.mark.channel_error at {node.nodeid or 'the session'}",
+            ),
             "channel_error(",
             item.nodeid,
         )
-        for marker in item.iter_markers("channel_error")
+        for node, marker in item.iter_markers_with_node("channel_error")
     )
     return ItemOptions(read_settings(item, options.settings), reset, failing)
 

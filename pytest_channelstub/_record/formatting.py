@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_channelstub import _tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import CodeType
 
     from pytest_channelstub._record.timeline import Event
@@ -99,6 +99,18 @@ def format_exception(error: BaseException) -> str:
         return f"{name} that cannot be shown"
     text = " ".join(shorten(text, _LONGEST_ERROR).split())
     return f"{name}: {text}" if text else name
+
+
+def describe_missing_name(owner: object, name: str, instead: Mapping[str, str]) -> str:
+    """The text of an AttributeError: what to type in place of a name that is not there.
+
+    Args:
+        owner: What was asked for the name.
+        name: The name.
+        instead: What to type for names that others have: of the service, or of a client.
+    """
+    text = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    return f"{text}: use {instead[name]}" if name in instead else text
 
 
 def format_duration(seconds: float) -> str:

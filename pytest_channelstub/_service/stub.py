@@ -61,6 +61,17 @@ _LOOK_AGAIN = 0.25  # seconds
 # How long the next test waits for handlers of the last one that still run.
 _LEAVE_TIME = 1.0  # seconds
 
+# What a test may look for on the stub, and where it is.
+_INSTEAD = {
+    "send_message": "channel.send_message(client_id, message)",
+    "create_channel": "channel.create_channel(client_id)",
+    "connect": "channel_client(client_id), or connect_channel(token)",
+    "poll": "connect_and_pop_first_message(token)",
+    "receive": "channel_client(client_id).receive()",
+    "messages": "pending(client_id)",
+    "advance": "stub.clock.advance(seconds)",
+}
+
 _Result = TypeVar("_Result")
 
 
@@ -154,6 +165,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         count = len(self._state.connected())
         events = formatting.plural(len(self.timeline), "event")
         return f"<ChannelServiceStub {count} connected, {events}, {self.clock!r}>"
+
+    if not TYPE_CHECKING:  # for a type checker every name would be one of a stub
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(formatting.describe_missing_name(self, name, _INSTEAD))
 
     def __enter__(self) -> Self:
         return self

@@ -1025,9 +1025,99 @@ def test_assertions_on_anybody(channel_stub, channel_client):
     )
 
 
-# Without a stub, and with the wrong one.
+# What is called on the wrong object, or without a stub.
 
 
-def test_no_stub_is_active():
-    text = failure_of(channel.send_message, "alice", "hi")[0]
-    assert text.startswith('No api proxy found for service "channel": no stub is active.')
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda stub, _: stub.send_message("alice", "hi"),
+            ("'ChannelServiceStub' object has no attribute 'send_message': use "
+            "channel.send_message(client_id, message)"),
+        ),
+        (
+            lambda _, channel_client: channel_client.receive(),
+            ("the fixture channel_client is a function, and has no 'receive': call it first, as in "
+            "channel_client('alice').receive"),
+        ),
+        (
+            lambda _, channel_client: channel_client("alice").send("hi"),
+            ("'ChannelClient' object has no attribute 'send': use channel.send_message(client_id, "
+            "message): a client only receives"),
+        ),
+        (
+            lambda stub, _: stub.is_conected("alice"),
+            "'ChannelServiceStub' object has no attribute 'is_conected'",
+        ),
+    ],
+    ids=["stub", "fixture", "client", "misspelt"],
+)
+def test_a_method_that_is_not_there(call, text, channel_stub, channel_client):
+    with pytest.raises(AttributeError) as caught:
+        call(channel_stub, channel_client)
+    assert str(caught.value) == text
+
+
+def test_what_to_call_in_place_of_a_method_that_is_not_there(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel.send_message("alice", "hi")
+    assert alice.receive() == "hi"
+    assert channel_stub.is_connected("alice")
+
+
+def test_no_stub_is_active_in_a_test():
+    assert failure_of(channel.send_message, "alice", "hi") == [
+        ('No api proxy found for service "channel": no stub is active. Request the channel_stub '
+        "fixture in this test (in a unittest class: "
+        '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); with '
+        "a testbed: testbed.init_channel_stub()")
+    ]
+
+
+def test_no_stub_is_active_outside_pytest(monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    assert failure_of(channel.send_message, "alice", "hi") == [
+        ('No api proxy found for service "channel": no stub is active. Build one: stub = '
+        "ChannelServiceStub(time_func=FakeClock().time); with a testbed: "
+        "testbed.init_channel_stub()")
+    ]
+    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+        channel.send_message("alice", "hi")
+        assert_dropped(stub, "alice", "hi")
+
+
+async def asgi_app(scope, receive, send):
+    """As Starlette and its like are."""
+
+
+def create_app():
+    """A factory, as Flask's documentation has them."""
+    return answer("200 OK")
+
+
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [
+        (
+            asgi_app,
+            "an ASGI callable: pass a WSGI callable, such as a2wsgi.ASGIMiddleware(app)",
+        ),
+        (
+            create_app,
+            ("which takes no (environ, start_response): it looks like an app factory; pass what it "
+            "returns, create_app()"),
+        ),
+    ],
+)
+def test_an_app_that_is_not_a_WSGI_callable(app, text, channel_stub):  # noqa: N802 (a name)
+    with pytest.raises(TypeError) as caught:
+        channel_stub.app = app
+    assert str(caught.value).startswith("the app is <function ")
+    assert str(caught.value).endswith(f", {text}")
+
+
+def test_what_an_app_factory_returns_is_an_app(channel_stub, channel_client):
+    channel_stub.app = create_app()
+    channel_client("alice")
+    assert channel_stub.requests[0].status == 200
