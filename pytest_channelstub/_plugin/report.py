@@ -223,9 +223,14 @@ def _list_remarks(shown: list[WatchedStub]) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
     from pytest_channelstub._record.diagnosis import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
-    stubs = [stub for each in shown if (stub := each.reference()) is not None]
+    timelines = {each.built_by(): each.timeline for each in shown}
     # What is true of the process, such as a thread that runs, every stub says.
-    remarks = dict.fromkeys(remark for stub in stubs for remark in list_remarks(stub))
+    remarks: dict[str, None] = {}
+    for each in shown:
+        stub = each.reference()
+        if stub is not None:
+            others = {name: line for name, line in timelines.items() if line is not each.timeline}
+            remarks.update(dict.fromkeys(list_remarks(stub, others)))
     return ["\n".join(f"- {remark}" for remark in remarks)] if remarks else []
 
 

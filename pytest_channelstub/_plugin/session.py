@@ -104,6 +104,15 @@ class WatchedStub:
 
         return "channel_stub" if self.fixture_app else format_source(self._origin)
 
+    def built_by(self) -> str:
+        """Where the stub was built, to go on in a sentence."""
+        from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
+
+        if self.fixture_app:
+            return "is that of the fixture channel_stub"
+        source = formatting.format_source(self._origin)
+        return f"was built by {formatting.describe_source(source)}"
+
     def skip_earlier_events(self) -> None:
         """Have `strict` and the report see this test's events alone, also in an old epoch."""
         before, self.first = self.first, len(self.timeline)

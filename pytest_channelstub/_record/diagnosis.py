@@ -18,7 +18,7 @@ from pytest_channelstub._record.history import TAKEN
 from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_record, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from types import FrameType
 
     from pytest_channelstub._record.history import Connection
@@ -586,7 +586,7 @@ def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[
     return lines
 
 
-def list_remarks(stub: Stub) -> list[str]:
+def list_remarks(stub: Stub, others: Mapping[str, Timeline] | None = None) -> list[str]:
     """What is worth knowing of a stub where a test has failed, a sentence each.
 
     A time-out that is due and was not noticed, a refused call, an error of the app, another
@@ -594,7 +594,11 @@ def list_remarks(stub: Stub) -> list[str]:
 
     Args:
         stub: A ChannelServiceStub, open or closed.
+        others: The timelines of the test's other stubs, by where these were built, such as
+            "was built by test_it() at test_chat.py:41"; those that are active by default.
     """
+    if others is None:
+        others = {other._built_by: other.timeline for other in stub._other_stubs()}
     diagnosis = Diagnosis(stub.timeline, stub)
     remarks = [
         f"{formatting.format_client(client_id)} was due to time out at "
@@ -605,11 +609,11 @@ def list_remarks(stub: Stub) -> list[str]:
         remark = diagnosis.remark(index)
         if remark:
             remarks.append("; ".join(filter(None, (remark, diagnosis.source(index)))))
-    for other in stub._other_stubs():
-        count = sum(event.kind in ("send", "drop") for event in other.timeline)
-        if count:
+    for built_by, timeline in others.items():
+        count = sum(event.kind in ("send", "drop") for event in timeline)
+        if count and not diagnosis.messages(None):
             messages = formatting.plural(count, "message")
-            remarks.append(f"{messages} went to another stub, which {other._built_by}")
+            remarks.append(f"{messages} went to another stub, which {built_by}")
     remarks += [
         f"a thread is still running, in {place}: what it sends comes later"
         for place in find_running_threads()

@@ -1033,18 +1033,24 @@ def test_assertions_on_anybody(channel_stub, channel_client):
     [
         (
             lambda stub, _: stub.send_message("alice", "hi"),
-            ("'ChannelServiceStub' object has no attribute 'send_message': use "
-            "channel.send_message(client_id, message)"),
+            (
+                "'ChannelServiceStub' object has no attribute 'send_message': use "
+                "channel.send_message(client_id, message)"
+            ),
         ),
         (
             lambda _, channel_client: channel_client.receive(),
-            ("the fixture channel_client is a function, and has no 'receive': call it first, as in "
-            "channel_client('alice').receive"),
+            (
+                "the fixture channel_client is a function, and has no 'receive': call it first, as "
+                "in channel_client('alice').receive"
+            ),
         ),
         (
             lambda _, channel_client: channel_client("alice").send("hi"),
-            ("'ChannelClient' object has no attribute 'send': use channel.send_message(client_id, "
-            "message): a client only receives"),
+            (
+                "'ChannelClient' object has no attribute 'send': use "
+                "channel.send_message(client_id, message): a client only receives"
+            ),
         ),
         (
             lambda stub, _: stub.is_conected("alice"),
@@ -1068,19 +1074,23 @@ def test_what_to_call_in_place_of_a_method_that_is_not_there(channel_stub, chann
 
 def test_no_stub_is_active_in_a_test():
     assert failure_of(channel.send_message, "alice", "hi") == [
-        ('No api proxy found for service "channel": no stub is active. Request the channel_stub '
-        "fixture in this test (in a unittest class: "
-        '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); with '
-        "a testbed: testbed.init_channel_stub()")
+        (
+            'No api proxy found for service "channel": no stub is active. Request the channel_stub '
+            "fixture in this test (in a unittest class: "
+            '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); '
+            "with a testbed: testbed.init_channel_stub()"
+        )
     ]
 
 
 def test_no_stub_is_active_outside_pytest(monkeypatch):
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert failure_of(channel.send_message, "alice", "hi") == [
-        ('No api proxy found for service "channel": no stub is active. Build one: stub = '
-        "ChannelServiceStub(time_func=FakeClock().time); with a testbed: "
-        "testbed.init_channel_stub()")
+        (
+            'No api proxy found for service "channel": no stub is active. Build one: stub = '
+            "ChannelServiceStub(time_func=FakeClock().time); with a testbed: "
+            "testbed.init_channel_stub()"
+        )
     ]
     with ChannelServiceStub(time_func=FakeClock().time) as stub:
         channel.send_message("alice", "hi")
@@ -1105,8 +1115,10 @@ def create_app():
         ),
         (
             create_app,
-            ("which takes no (environ, start_response): it looks like an app factory; pass what it "
-            "returns, create_app()"),
+            (
+                "which takes no (environ, start_response): it looks like an app factory; pass what "
+                "it returns, create_app()"
+            ),
         ),
     ],
 )

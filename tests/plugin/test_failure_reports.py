@@ -1,0 +1,284 @@
+"""What a reader of pytest's output sees of a failure: its summary, its text, its section."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+CHAT = """
+from pytest_channelstub import channel
+
+def notify(client_id, message):
+    channel.send_message(client_id, message)
+"""
+LOST = """
+import unittest
+
+import pytest
+from chat import notify
+from pytest_channelstub import assert_queued
+
+def test_it(channel_stub, channel_clock, channel_client):
+    channel_clock.advance(1.5)
+    notify("bob", "hi")
+    channel_clock.advance(0.5)
+    channel_client("bob")
+    assert_queued(channel_stub, "bob", "hi")
+"""
+
+
+def run(pytester, test, *options):
+    """The output of a run of one test, with `N` for the numbers of lines."""
+    pytester.makepyfile(chat=CHAT)
+    pytester.makepyfile(test_chat=test)
+    result = pytester.runpytest(*options)
+    return re.sub(r"\.py:\d+", ".py:N", result.stdout.str())
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """A terminal wide enough for a summary that is not cut."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_summary_shows_the_first_line(pytester):
+    assert (
+        "FAILED test_chat.py::test_it - AssertionError: 'hi' is not pending for bob: it was "
+        "dropped at +1.5 s, before bob connected (+2.0 s)\n"
+    ) in run(pytester, LOST)
+
+
+@pytest.mark.parametrize("options", [(), ("-vv",), ("--tb=short",)], ids=" ".join)
+@pytest.mark.parametrize("is_ci", [True, False])
+def test_the_timeline_is_shown_once_and_says_why(options, is_ci, pytester, monkeypatch):
+    monkeypatch.setenv("CI", "true") if is_ci else monkeypatch.delenv("CI", raising=False)
+    output = run(pytester, LOST, *options)
+    line = "+1.5 s  drop     bob  'hi'  <- before bob connected (+2.0 s)  (chat.py:N in notify)"
+    assert output.count(line) == 1
+    assert output.count("<- before bob connected") == 1
+    assert len(re.findall(r"^E +sent by notify\(\) at chat\.py:N$", output, re.MULTILINE)) == 1
+
+
+def test_outside_pytest_the_timeline_ends_the_text(pytester):
+    pytester.makepyfile(chat=CHAT)
+    script = pytester.makepyfile(
+        script="""
+        from chat import notify
+        from pytest_channelstub import ChannelServiceStub, FakeClock, assert_queued
+
+        with ChannelServiceStub(time_func=FakeClock().time) as stub:
+            notify("bob", "hi")
+            assert_queued(stub, "bob", "hi")
+        """
+    )
+    lines = pytester.runpython(script).errlines
+    assert lines[-5:] == [
+        (
+            "AssertionError: 'hi' is not pending for bob: it was dropped at +0.0 s: bob did not "
+            "connect in this test"
+        ),
+        "  sent by notify() at chat.py:4",
+        "  hint: Connect it before the app sends: channel_client('bob').",
+        "timeline:",
+        "  +0.0 s  drop  bob  'hi'  <- bob did not connect in this test  (chat.py:4 in notify)",
+    ]
+
+
+MARKED = """
+import pytest
+from chat import notify
+from pytest_channelstub import apiproxy_errors, assert_queued
+
+@pytest.mark.channel_error(apiproxy_errors.OverQuotaError("enough"), call="SendChannelMessage")
+def test_it(channel_stub, channel_client):
+    channel_client("alice")
+    try:
+        notify("alice", "hi")
+    except apiproxy_errors.OverQuotaError:
+        pass
+    assert_queued(channel_stub, "alice", "hi")
+"""
+
+
+def test_an_error_that_a_marker_has_set(pytester):
+    output = run(pytester, MARKED)
+    assert (
+        "E       AssertionError: 'hi' is not pending for alice: it was not sent: the call raised "
+        "OverQuotaError at +0.0 s, set by @pytest.mark.channel_error at test_chat.py::test_it\n"
+        "E         called by notify() at chat.py:N\n"
+        "E         nothing is pending; alice is connected, since +0.0 s\n"
+        "E         hint: Remove that marker, or have the app handle the error.\n"
+    ) in output
+    assert "1 passed" in run(pytester, re.sub(r"@pytest\.mark.*", "", MARKED))
+
+
+PLAIN = """
+import unittest
+
+import pytest
+from chat import notify
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+
+def test_drop(channel_client):
+    notify("alice", "hi")
+    assert channel_client("alice").messages == ["hi"]
+
+def test_refusal(channel_client):
+    alice = channel_client("alice")
+    try:
+        notify("alice", {"move": "e4"})
+    except channel.Error:
+        pass
+    assert alice.messages == ["hi"]
+
+def answer_500(environ, start_response):
+    start_response("500 Internal Server Error", [])
+    return [b"no such user"]
+
+@pytest.mark.filterwarnings("ignore")
+def test_app(channel_stub, channel_client):
+    channel_stub.app = answer_500
+    assert channel_client("alice").messages == ["hi"]
+
+def test_other(channel_client):
+    alice = channel_client("alice")
+    with ChannelServiceStub(time_func=FakeClock().time):
+        notify("alice", "hi")
+        assert alice.messages == ["hi"]
+
+@pytest.mark.usefixtures("channel_stub")
+class OldTest(unittest.TestCase):
+    def test_it(self):
+        notify("alice", "hi")
+        self.fail()
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "line"),
+    [
+        (
+            "test_drop",
+            (
+                "+0.0 s  drop     alice  'hi'  <- alice was not connected yet, and connected only "
+                "afterwards, at +0.0 s  (chat.py:N in notify)"
+            ),
+        ),
+        (
+            "test_refusal",
+            (
+                "- a call for alice was refused at +0.0 s: InvalidMessageError: the message is "
+                "{'move': 'e4'}, of type dict: pass a str, or its UTF-8 bytes, of at most 32767 "
+                "bytes, such as json.dumps(...); called by notify() at chat.py:N"
+            ),
+        ),
+        (
+            "test_app",
+            "- the app answered 500 Internal Server Error when alice connected (+0.0 s)",
+        ),
+        (
+            "test_other",
+            "- 1 message went to another stub, which was built by test_other() at test_chat.py:N",
+        ),
+        (
+            "OldTest",
+            (
+                "+0.0 s  drop  alice  'hi'  <- alice did not connect in this test  "
+                "(chat.py:N in notify)"
+            ),
+        ),
+    ],
+)
+def test_the_section_of_a_plain_assert_says_what_is_worth_knowing(test, line, pytester):
+    output = run(pytester, PLAIN, "-k", test)
+    assert line in output.partition("- channel timeline -")[2]
+
+
+def test_of_several_stubs_each_timeline_has_a_heading(pytester):
+    section = run(pytester, PLAIN, "-k", "test_other").partition("- channel timeline -")[2]
+    assert re.findall(r"^the stub of .*", section, re.MULTILINE) == [
+        "the stub of channel_stub:",
+        "the stub of test_chat.py:N in test_other:",
+    ]
+
+
+def test_what_came_before_the_test_is_left_out(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session")
+    output = run(
+        pytester,
+        """
+        from chat import notify
+        from pytest_channelstub import assert_sent
+
+        def test_one(channel_stub, channel_client):
+            channel_client("alice", keep_alive=True)
+            notify("alice", "early")
+
+        def test_two(channel_stub, channel_clock):
+            assert_sent(channel_stub, "alice", "early")
+        """,
+    )
+    assert (
+        "E       AssertionError: 'early' was not sent to alice: send_message was not called on "
+        "this stub in this test\n"
+    ) in output
+    assert "(no events)" in output.partition("- channel timeline -")[2]
+
+
+STRICT = """
+import pytest
+from chat import notify
+from pytest_channelstub import assert_dropped, assert_sent
+
+@pytest.mark.channel_stub(strict="dropped,unread")
+def test_it(channel_stub, channel_client):
+    notify("alice", "early")
+    alice = channel_client("alice")
+    notify("alice", "late")
+"""
+
+
+def test_a_test_that_leaves_messages_behind(pytester):
+    assert (
+        "the test passed and left messages behind (strict: dropped, unread):\n"
+        "  'early' to alice was dropped at +0.0 s: alice was not connected yet, and connected only "
+        "afterwards, at +0.0 s; sent by notify() at chat.py:N\n"
+        "  'late' to alice was sent at +0.0 s and is pending; sent by notify() at chat.py:N\n"
+        "Read each message, or assert on it (assert_sent, assert_dropped). To allow any: "
+        '@pytest.mark.channel_stub(strict="")\n'
+    ) in run(pytester, STRICT)
+
+
+@pytest.mark.parametrize("read", ["alice.receive()", "assert_sent(channel_stub, 'alice', 'late')"])
+def test_a_test_that_reads_each_message_or_asserts_on_it_leaves_none(read, pytester):
+    test = f"{STRICT}    {read}\n    assert_dropped(channel_stub, 'alice', 'early')\n"
+    assert "1 passed" in run(pytester, test)
+    assert "1 passed" in run(pytester, STRICT.replace('"dropped,unread"', '""'))
+
+
+LATE_START = """
+import pytest
+
+@pytest.mark.channel_stub(start="2024-02-29")
+def test_it(channel_stub):
+    ...
+"""
+
+
+def test_a_start_for_a_stub_of_the_session(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session")
+    assert (
+        "test_chat.py::test_it: @pytest.mark.channel_stub(start=...) comes too late: the stub is "
+        "built once for the session; set the ini option channelstub_start, or use "
+        "channelstub_scope=function\n"
+    ) in run(pytester, LATE_START)
+
+
+def test_a_start_by_the_ini_option_for_a_stub_of_the_session(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_start = 2024-02-29")
+    test = LATE_START.replace("@pytest", "# @pytest").replace(
+        "...", "assert channel_stub.clock.now.isoformat() == '2024-02-29T00:00:00+00:00'"
+    )
+    assert "1 passed" in run(pytester, test)
