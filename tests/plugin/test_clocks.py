@@ -564,7 +564,7 @@ def test_a_test_that_hangs_is_stopped_in_real_time(pytester):
         """
         import time, pytest
 
-        @pytest.mark.timeout(0.05)
+        @pytest.mark.timeout(0.05, func_only=True)
         @pytest.mark.channel_stub(clock="freeze")
         def test_it(channel_clock):
             channel_clock.advance(days=1)
