@@ -392,15 +392,15 @@ def test_limits_count_utf8_bytes(stub):
 
 
 def test_an_application_error_becomes_the_channel_modules_error(stub):
-    told = apiproxy_errors.ApplicationError(ChannelServiceError.APPID_ALIAS_REQUIRED, "which app?")
-    stub.SetError(told)
+    alias = apiproxy_errors.ApplicationError(ChannelServiceError.APPID_ALIAS_REQUIRED, "which app?")
+    stub.SetError(alias)
     with pytest.raises(channel.AppIdAliasRequired, match=r"which app\?"):
         channel.create_channel("alice")
 
     stub.SetError(apiproxy_errors.ApplicationError(ChannelServiceError.INTERNAL_ERROR))
     with pytest.raises(apiproxy_errors.ApplicationError, match="ApplicationError: 1"):
         channel.create_channel("alice")
-    assert pickled(told).error_detail == "which app?"
+    assert pickled(alias).error_detail == "which app?"
 
 
 def test_an_interrupted_error_holds_its_cause_and_its_rpc():

@@ -293,7 +293,7 @@ class SystemClock(FakeClock):
     """The time that `time.time()`, or another function, gives at each call.
 
     When that time moves, nothing happens until the stub's next call: then the timers that
-    are due run, in order, each with its own due time, and the app is told. Until then a
+    are due run, in order, each with its own due time, and the app hears of it. Until then a
     client whose two seconds are over counts as connected.
 
     `advance`, `tick` and `move_to` move the time with which freezegun holds the process,

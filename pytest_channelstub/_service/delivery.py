@@ -423,7 +423,7 @@ class StartResponse:
         return write
 
     def check_started(self) -> str:
-        """The status line; an AssertionError if there is none."""
+        """The status line; an AssertionError if the app has set none."""
         if self.status is None:
             self._refuse("answered without calling start_response(status, headers)")
         return str(self.status)

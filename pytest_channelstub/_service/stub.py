@@ -100,7 +100,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     `channel.send_message` reach it.
 
     Every call is a step: the timers that are due run, the state changes, and the events
-    are recorded, all of that or nothing. The app is told after that, while no lock is
+    are recorded, all of that or nothing. The app hears of it after that, while no lock is
     held; its handlers may call the stub again, from any thread.
 
     Example:
@@ -422,7 +422,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """Poll, as a page does: connect or refresh, then take the first message.
 
         Returns:
-            The message; None where there is none.
+            The message; None for no message.
 
         Raises:
             InvalidTokenError: It is not a token.

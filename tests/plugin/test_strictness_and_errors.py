@@ -324,11 +324,11 @@ def test_a_class_where_an_instance_is_wanted_is_an_error_and_no_test_that_is_gon
     result = pytester.runpytest()
 
     result.assert_outcomes(errors=1)
-    told = (
+    error = (
         "@pytest.mark.channel_error(OverQuotaError): OverQuotaError is a class: pass an instance, "
         "OverQuotaError()"
     )
-    lines = [line for line in result.outlines if told in line and line.startswith(path.name)]
+    lines = [line for line in result.outlines if error in line and line.startswith(path.name)]
     assert len(lines) == 1, result.outlines
 
 
@@ -358,9 +358,11 @@ def test_each_test_whose_marker_was_given_a_class_is_an_error(pytester):
     result = pytester.runpytest("--continue-on-collection-errors")
 
     result.assert_outcomes(errors=3, passed=1)
-    told = "ApplicationError is a class: pass an instance, ApplicationError(code)"
+    error = "ApplicationError is a class: pass an instance, ApplicationError(code)"
     for place in ("TestOne::test_it", "TestTwo::test_it", "test_keyword"):
-        result.stdout.fnmatch_lines([f"{path.name}::{place}: @pytest.mark.channel_error(*: {told}"])
+        result.stdout.fnmatch_lines(
+            [f"{path.name}::{place}: @pytest.mark.channel_error(*: {error}"]
+        )
 
 
 def test_exceptions_and_markers_with_a_tests_name_are_left_alone(pytester):

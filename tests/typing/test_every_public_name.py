@@ -166,7 +166,7 @@ def test_what_happened(service: ChannelServiceStub) -> None:
     event: Event = timeline[-1]
     events: tuple[Event, ...] = timeline.of("bob", kind="connect")
     at: float = events[0].at
-    told: tuple[str, str | None, str | None, str | None, str] = (
+    outcomes: tuple[str, str | None, str | None, str | None, str] = (
         event.kind,
         event.client_id,
         event.token,
@@ -174,7 +174,7 @@ def test_what_happened(service: ChannelServiceStub) -> None:
         event.outcome,
     )
     assert at == service.clock.time()
-    assert told[0] == "request"
+    assert outcomes[0] == "request"
     request: Request = service.requests[-1]
     made: tuple[str, str, str, str, float, int | None] = (
         request.method,
