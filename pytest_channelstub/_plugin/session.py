@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_channelstub._plugin.options import ClockName, ItemOptions
-    from pytest_channelstub._record.timeline import Timeline
+    from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.freeze import FrozenClock
     from pytest_channelstub._service.stub import ChannelServiceStub
@@ -321,6 +321,7 @@ class Session:
         """
         __tracebackhide__ = True
         server = self._start_server(stub, app)
+        server._find_origin = self._test_line
         self._servers.append(server)
         try:
             yield server
@@ -483,6 +484,11 @@ class Session:
         except (ImportError, OSError) as error:
             problem = str(error)
         pytest.fail(problem, pytrace=False)
+
+    def _test_line(self) -> Source | None:
+        """The first line of the test that is under way."""
+        code = getattr(getattr(self._item, "function", None), "__code__", None)
+        return None if code is None else (code, code.co_firstlineno)
 
     def _note_late_errors(self) -> None:
         """Keep what the app raised after the last test's end from the next test."""

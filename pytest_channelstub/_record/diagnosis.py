@@ -399,9 +399,12 @@ class Diagnosis(Outcomes):
         return None
 
     def _find_app_failure(self, to: str | None) -> Reason | None:
-        """That the app has not handled the request about a client."""
-        for index in reversed(self.messages(to, ("request",))):
-            event = self.events[index]
+        """That the app has not handled a request about a client, or of a browser."""
+        about = {*self.messages(to, ("request",))}
+        for index, event in reversed([*enumerate(self.events)]):
+            is_browsers = event.kind == "request" and event.client_id is None
+            if index not in about and not is_browsers:
+                continue
             failure = describe_app_failure(event)
             if failure:
                 status, _, quote = event.outcome.partition(": ")
@@ -418,6 +421,8 @@ class Diagnosis(Outcomes):
 
     def _describe_request(self, index: int) -> str:
         event = self.events[index]
+        if event.client_id is None:
+            return f"to {event.message} ({self.at(index)})"
         what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
         return f"when {formatting.format_client(event.client_id)} {what} ({self.at(index)})"
 

@@ -98,12 +98,14 @@ class ChannelServer:
         if self._lends_app:
             stub.app = app
         self._errors: list[BaseException] = []
+        origin = caller()
+        # The line to which a warning points; under pytest, of the test that is under way.
+        self._find_origin: Callable[[], Source | None] = lambda: origin
         self._middleware = ChannelMiddleware(stub, app)
         try:
             with _listen(host, port) as listening:
                 _warn_of_others(host, listening)
-                recorder = _Recorder(self._middleware, self._errors, caller())
-                self._server = _Server(listening, recorder)
+                self._server = _Server(listening, _Recorder(self))
         except BaseException:
             self._return_app()
             raise
@@ -277,20 +279,10 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Recorder:
-    """Hands requests on, and keeps what goes wrong with their answers.
+    """Hands a server's requests on, and keeps what goes wrong with their answers."""
 
-    Args:
-        middleware: The service and the app.
-        errors: Takes what is raised.
-        origin: The line that built the server.
-    """
-
-    def __init__(
-        self, middleware: ChannelMiddleware, errors: list[BaseException], origin: Source | None
-    ) -> None:
-        self._middleware = middleware
-        self._errors = errors
-        self._origin = origin
+    def __init__(self, server: ChannelServer) -> None:
+        self._server = server
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -303,7 +295,7 @@ class _Recorder:
         except BaseException as error:
             if isinstance(error, ConnectionError) and has_ended(environ.get("werkzeug.socket")):
                 raise  # the browser's doing, and no fault of the app's
-            self._errors.append(error)
+            self._server._errors.append(error)
             text = f"the app raised {type(error).__name__}; the test fails with its traceback\n"
             headers = [("Content-Type", "text/plain; charset=utf-8")]
             start_response("500 Internal Server Error", headers, sys.exc_info())
@@ -315,7 +307,7 @@ class _Recorder:
         __tracebackhide__ = True
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         start = StartResponse(request, start_response)
-        answer = self._middleware(environ, start)
+        answer = self._server._middleware(environ, start)
         error = b""
         try:
             for part in check_answer(answer, request):
@@ -336,7 +328,7 @@ class _Recorder:
     def _record_error(self, request: str, status: str, text: str) -> None:
         """Record and warn of an answer with which a framework reports an exception."""
         quote = f": {shorten_repr(text)}" if text else ""
-        stub, app = self._middleware.stub, self._middleware.app
+        stub, app = self._server._stub, self._server._middleware.app
         failure = ("request", None, request, f"{status}{quote}")
         stub._step(stub._plan_failure, *failure, needs_open=False)
         began = f", which began {shorten_repr(text)}" if text else ""
@@ -344,11 +336,11 @@ class _Recorder:
             f"the app answered {status!r} to {request}{began}: have the framework let the "
             "exception through, so that the test fails with its traceback"
         )
-        code, line = find_line(app, self._origin)
+        code, line = find_line(app, self._server._find_origin())
         try:
             warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
         except ChannelAppWarning as warning:  # a filter makes it an error
-            self._errors.append(warning)
+            self._server._errors.append(warning)
 
 
 def _join(threads: set[threading.Thread], timeout: float) -> None:

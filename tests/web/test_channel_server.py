@@ -211,3 +211,44 @@ def test_two():
     )
     result.assert_outcomes(passed=2)
     assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()
+
+
+def test_an_answer_of_500_is_warned_of_at_the_test_where_the_app_is_a_frameworks_object(
+    run, pytester
+):
+    library = pytester.path / "site-packages"
+    library.mkdir()
+    (library / "framework.py").write_text("""
+class Framework:
+    def __call__(self, environ, start_response):
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+        return [b"Traceback: it is broken"]
+""")
+    result = run(
+        """
+import sys
+sys.path.append("site-packages")
+from framework import Framework
+from pytest_channelstub import assert_sent
+
+@pytest.fixture(scope="session")
+def channel_app():
+    return Framework()
+
+def test_one(channel_server, channel_stub):
+    get(channel_server.url_for("/page"))
+    assert_sent(channel_stub, "alice", "hello")
+""",
+        "-W",
+        "default",
+    )
+    result.assert_outcomes(failed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*the app answered 500 Internal Server Error to GET /page (+0.0 s), and what its handler*",
+            "*Mend the handler of GET /page. Its answer began 'Traceback: it is broken'.*",
+            "*request * GET /page -> 500 Internal Server Error: 'Traceback: it is broken'",
+            "*test_an_answer_*.py:12: ChannelAppWarning: the app answered "
+            "'500 Internal Server Error' to GET /page, which began 'Traceback: it is broken'*",
+        ]
+    )
