@@ -285,13 +285,12 @@ def find_faults(world: World, names: tuple[str, ...]) -> list[str]:
 
 def is_heard(sent: list[tuple[str, bool]], heard: list[str]) -> bool:
     """Whether an app has heard this last; it may not have heard what was cut short."""
-    left = heard.copy()
-    for event, is_answered in reversed(sent):
-        if left and left[-1] == event:
-            left.pop()
-        elif is_answered:
-            return False
-    return True
+    if not sent:
+        return True
+    event, is_answered = sent[-1]
+    if heard[-1:] == [event] and is_heard(sent[:-1], heard[:-1]):
+        return True
+    return not is_answered and is_heard(sent[:-1], heard)
 
 
 def check_record(world: World, names: tuple[str, ...]) -> Iterator[str]:
@@ -576,35 +575,36 @@ def app_is_quiet(world: World) -> bool:
 # The command.
 
 
-def pairs(names: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
-    return itertools.product(names, names, STATES, APPS)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="all calls; a few otherwise")
     parser.add_argument("--reenter", action="store_true", help="in the same thread")
     parser.add_argument("--interrupt", action="store_true", help="interrupt one call")
     parser.add_argument("--only", default="", help="calls whose name holds this, as the first")
+    parser.add_argument("--part", default="1/1", help="such as 2/3: the second of three parts")
     options = parser.parse_args()
     names = tuple(CALLS) if options.all or options.interrupt else SAMPLE
     chosen = [name for name in names if options.only in name]
     begun, runs, wrong = time.monotonic(), 0, 0
     places: Counter[str] = Counter()
-    if options.interrupt:
-        series = (interrupt_call(*each) for each in itertools.product(chosen, STATES, APPS))
-    else:
-        series = (
-            explore_pair(*each, same_thread=options.reenter)
-            for each in itertools.product(chosen, names, STATES, APPS)
+    seconds = ("",) if options.interrupt else names
+    part, parts = map(int, options.part.split("/"))
+    series = (
+        interrupt_call(first, *where)
+        if options.interrupt
+        else explore_pair(first, second, *where, same_thread=options.reenter)
+        for number, (first, second, *where) in enumerate(
+            itertools.product(chosen, seconds, STATES, APPS)
         )
+        if number % parts == part - 1
+    )
     for run in itertools.chain.from_iterable(series):
         runs += 1
         if run.faults:
             wrong += 1
             places[f"{run.first} / {run.second}: {run.faults[0][:60]}"] += 1
             if wrong <= MOST_SHOWN:
-                print(run)
+                print(run, flush=True)
     for place, count in places.most_common(40):
         print(f"{count:6} {place}")
     print(f"{runs:,} runs, {wrong:,} wrong, in {time.monotonic() - begun:.0f} s")
