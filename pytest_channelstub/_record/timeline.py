@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import CodeType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args, overload
+from typing import ClassVar, Literal, NamedTuple, Protocol, get_args, overload
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, outcomes
@@ -29,8 +28,6 @@ MICROSECONDS = 1_000_000
 
 Source = tuple[CodeType, int]
 """A line of code, cheap to keep: the code object and the line's number."""
-
-_Result = TypeVar("_Result")
 
 
 class Answer(Protocol):
@@ -134,13 +131,8 @@ class Timeline(Sequence[Event]):
         >>> stub.timeline.of("alice", kind="drop")
     """
 
-    def __init__(
-        self,
-        start: float | None = None,
-        lock: Any = None,
-    ) -> None:
+    def __init__(self, start: float | None = None) -> None:
         self._start = start
-        self._lock = threading.RLock() if lock is None else lock
         self._rows: list[Row] = []
         self._acknowledged: set[int] = set()
         self._carried: dict[str, float] = {}
@@ -223,24 +215,14 @@ class Timeline(Sequence[Event]):
         return own if token is None else [row for row in rows if row.client_id == token.client_id]
 
     def _snapshot(self) -> Snapshot:
-        rows, lists, carried = call_locked(self._lock, self._copy)
-        return Snapshot(tuple(map(to_event, rows)), lists, carried)
-
-    def _copy(self) -> tuple[list[Row], Mapping[str, Sequence[object]], dict[str, float]]:
-        return self._rows.copy(), self._live_lists(), self._carried.copy()
+        while True:
+            rows, lists, carried = self._rows.copy(), self._live_lists(), self._carried
+            if len(rows) == len(self._rows):  # no other thread has come in between
+                return Snapshot(tuple(map(to_event, rows)), lists, carried)
 
     def _acknowledge(self, index: int) -> None:
         """Count the message of event `index` as one that the test knows of."""
         self._acknowledged.add(index)
-
-
-def call_locked(lock: Any, function: Callable[..., _Result], *args: object) -> _Result:
-    """Call a function while holding a lock.
-
-    On one line: what a debugger or a trace function raises between two lines of ours then
-    finds the lock free, where no other thread would ever get it.
-    """
-    with lock: return function(*args)  # fmt: skip  # noqa: E701
 
 
 def check_kind(kind: str) -> None:

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
-from pytest_channelstub._record.timeline import MICROSECONDS, call_locked
-from pytest_channelstub._service.delivery import is_running
+from pytest_channelstub._record.timeline import MICROSECONDS
+from pytest_channelstub._service.delivery import call_locked, is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,9 @@ class Timed(Protocol):
 
     def _next_due(self) -> int | None:
         """When the first timer is due; None without timers."""
+
+    def _deliver(self) -> None:
+        """Deliver the requests to the app that no other call delivers."""
 
     def _run_timer(self, now: int) -> str | None:
         """Run the first timer that is due; the client that it timed out, None if none was."""
@@ -239,6 +242,7 @@ class FakeClock:
             self._run_timers(move, self._resets)
         finally:
             self._moves.pop(sys._getframe(), None)
+        self._deliver()
 
     def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> _Move:
         goal, timeouts = find_goal(), Counter[str]()
@@ -287,6 +291,12 @@ class FakeClock:
     def _move_back(self, goal: int) -> None:
         self._check_movable()
         call_locked(self._lock, self._set, goal)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Deliver what finalizers have left while the clock moved."""
+        for stub in self._attached():
+            stub._deliver()
 
 
 class SystemClock(FakeClock):

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
 from pytest_channelstub._record.formatting import format_exception, hide_frame, shorten_repr
-from pytest_channelstub._record.timeline import MICROSECONDS, call_locked
+from pytest_channelstub._record.timeline import MICROSECONDS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,6 +32,8 @@ __tracebackhide__ = hide_frame
 
 App = Callable[..., Any]
 """A WSGI callable."""
+
+_Result = TypeVar("_Result")
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 _FIRST_ERROR_STATUS = 400
@@ -118,6 +120,9 @@ class Outgoing:
         return Request("POST", self.url, (FORM,), body, self.source_ip, at, self.status)
 
 
+_Item = Outgoing | Callable[[], object]
+
+
 class Outbox:
     """The requests of one stub that the app has still to receive.
 
@@ -137,8 +142,8 @@ class Outbox:
         self.answers = 0
         self._changed = changed
         # By client id; what was postponed has none.
-        self._waiting: dict[str | None, deque[Outgoing | Callable[[], object]]] = {}
-        # As above: the call that delivers.
+        self._waiting: dict[str | None, deque[_Item]] = {None: deque()}
+        # By the same: the call that delivers.
         self._under_way: dict[str | None, FrameType] = {}
         # By thread: the depth of the request whose handler runs.
         self._depths: dict[int, int] = {}
@@ -152,12 +157,11 @@ class Outbox:
 
     def postpone(self, step: Step, function: Callable[..., object], *arguments: object) -> None:
         """Have code that is not ours called once the lock is released, in order."""
-        waiting = self._waiting.setdefault(None, deque())
-        step.do(waiting.append, partial(function, *arguments))
+        step.do(self._waiting[None].append, partial(function, *arguments))
 
     def has_waiting(self) -> bool:
         """Whether there may be something to deliver."""
-        return bool(self._waiting)
+        return len(self._waiting) > 1 or bool(self._waiting[None])
 
     def deliver(self) -> None:
         """Deliver what no other call is delivering.
@@ -165,8 +169,16 @@ class Outbox:
         Raises:
             Exception: What the app raises; the requests behind it are delivered before.
         """
-        for client_id in tuple(self._waiting):
-            self._deliver_to(client_id)
+        # Until there is nothing left: a finalizer may add to it at any time.
+        is_left = True
+        while is_left:
+            is_left = any(list(map(self._deliver_to, tuple(self._waiting))))
+
+    def tidy(self, step: Step) -> None:
+        """Forget the clients to whom everything is delivered."""
+        for client_id, waiting in tuple(self._waiting.items()):
+            if client_id is not None and not waiting:
+                step.do(self._waiting.pop, client_id, None)
 
     def is_idle(self) -> bool:
         """Whether every request has been answered."""
@@ -193,27 +205,36 @@ class Outbox:
         waiting = [each for queue in tuple(self._waiting.values()) for each in tuple(queue)]
         return [each for each in waiting if isinstance(each, Outgoing)]
 
-    def _deliver_to(self, client_id: str | None) -> None:
+    def _deliver_to(self, client_id: str | None) -> bool:
+        """Deliver to one client; whether there was something, and no other call was at it."""
+        is_begun = False
         # Another call may leave a request to this one at its very end. (The frame is kept in no
         # variable of its own: that circle would keep the stub from being freed.)
-        while call_locked(self._changed, self._take, client_id, sys._getframe()):
+        while self._waiting.get(client_id) and self._take(client_id, sys._getframe()):
+            is_begun = True
             try:
-                self._deliver_all(self._waiting[client_id])
+                self._deliver_all(self._waiting.get(client_id, deque()))
             finally:
                 self._under_way.pop(client_id, None)
+        return is_begun
 
     def _take(self, client_id: str | None, frame: FrameType) -> bool:
-        """Begin to deliver to a client, if something waits and no other call is at it."""
-        if not self._waiting.get(client_id):
-            self._waiting.pop(client_id, None)
-            return False
-        other = self._under_way.get(client_id)
-        if other is not None and is_running(other):
-            return False
-        self._under_way[client_id] = frame
-        return True
+        """Begin to deliver to a client, if no other call is at it.
 
-    def _deliver_all(self, waiting: deque[Outgoing | Callable[[], object]]) -> None:
+        Under no lock: what a finalizer leaves to a call that holds the lock is delivered by
+        that call, once it has released it.
+        """
+        other = self._under_way.setdefault(client_id, frame)
+        if other is not frame and not is_running(other):
+            call_locked(self._changed, self._drop, client_id, other)
+            other = self._under_way.setdefault(client_id, frame)
+        return other is frame
+
+    def _drop(self, client_id: str | None, frame: FrameType) -> None:
+        if self._under_way.get(client_id) is frame:
+            del self._under_way[client_id]
+
+    def _deliver_all(self, waiting: deque[_Item]) -> None:
         while waiting:
             try:
                 self._deliver_first(waiting)
@@ -221,7 +242,7 @@ class Outbox:
                 self._deliver_all(waiting)  # what it raises has our error as context
                 raise
 
-    def _deliver_first(self, waiting: deque[Outgoing | Callable[[], object]]) -> None:
+    def _deliver_first(self, waiting: deque[_Item]) -> None:
         first = waiting[0]
         if not isinstance(first, Outgoing):
             waiting.popleft()()  # type: ignore[operator]  # it is `first`
@@ -286,6 +307,15 @@ class Outbox:
     def _notify(self) -> None:
         self.answers += 1
         self._changed.notify_all()
+
+
+def call_locked(lock: Any, function: Callable[..., _Result], *arguments: object) -> _Result:
+    """Call a function while holding a lock.
+
+    On one line: what a debugger or a trace function raises between two lines of ours then
+    finds the lock free, where no other thread would ever get it.
+    """
+    with lock: return function(*arguments)  # fmt: skip  # noqa: E701
 
 
 def is_running(frame: FrameType) -> bool:

@@ -14,7 +14,7 @@ import itertools
 import operator
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_channelstub._record.timeline import Kind, Row
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.delivery import Outbox, Outgoing
 
+_Result = TypeVar("_Result")
 _call: Callable[[Callable[[], object]], object] = operator.call
 # Below this many timers, the cancelled ones cost less than a sweep.
 _SWEEP_FROM = 64
@@ -174,6 +175,21 @@ class State:
             raise
         return True
 
+    def change(
+        self, plan: Callable[[Step], _Result], now: int = 0, source: Source | None = None
+    ) -> _Result:
+        """Make a step, planned anew until nothing has come in between; gives what `plan` gives."""
+        while True:
+            step = Step(self, self.version, now, source)
+            try:
+                result = plan(step)
+            except Exception:
+                if step.version == self.version:
+                    raise
+                continue  # it saw a state that a finalizer or a signal handler has changed
+            if self.commit(step):
+                return result
+
     # Reading.
 
     def queue(self, client_id: str | None) -> deque[str] | list[str] | None:
@@ -193,24 +209,27 @@ class State:
 
     def first_timer(self) -> tuple[int, Timer] | None:
         """The first timer to run, and when it is due, in microseconds since the epoch."""
-        timers = self._timers
-        while timers:
-            due, order, timer = timers[0]
+        while True:
+            mend = Step(self, self.version, 0)
+            first = next(iter(self._timers), None)
+            if first is None:
+                return None
+            due, order, timer = first
             if timer.due is None:
-                heapq.heappop(timers)
+                mend.do(heapq.heappop, self._timers)
             elif (due, order) != (timer.due, timer.order):  # it was postponed
-                heapq.heapreplace(timers, (timer.due, timer.order, timer))
+                mend.do(heapq.heapreplace, self._timers, (timer.due, timer.order, timer))
             else:
                 return due, timer
-        return None
+            self.commit(mend)
 
     def is_due(self, now: int) -> bool:
         """Whether a timer is due; a postponed timer's place is too early, never too late."""
-        timers = self._timers
-        if not timers or timers[0][0] > now:
+        first = next(iter(self._timers), None)
+        if first is None or first[0] > now:
             return False
-        first = self.first_timer()
-        return first is not None and first[0] <= now
+        timer = self.first_timer()
+        return timer is not None and timer[0] <= now
 
     # Changing.
 

@@ -16,7 +16,6 @@ from pytest_channelstub._record.timeline import (
     MICROSECONDS,
     Row,
     Timeline,
-    call_locked,
     check_kind,
     to_event,
 )
@@ -27,7 +26,14 @@ from pytest_channelstub._service.channel_service_pb import (
     InvalidMessageError,
 )
 from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
-from pytest_channelstub._service.delivery import FORM, Outbox, Outgoing, caller, check_app
+from pytest_channelstub._service.delivery import (
+    FORM,
+    Outbox,
+    Outgoing,
+    call_locked,
+    caller,
+    check_app,
+)
 from pytest_channelstub._service.state import State, Step, live_lists
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
@@ -140,7 +146,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
         self._lock, self._changed = self.clock._lock, self.clock._changed
-        self.timeline = Timeline(self.clock.start if self.clock._is_own else None, self._lock)
+        self.timeline = Timeline(self.clock.start if self.clock._is_own else None)
         self._outbox = Outbox(self._changed)
         self._state = State(
             self.timeline, self._outbox, self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
@@ -570,8 +576,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         RuntimeError. Closing it again does nothing.
         """
         apiproxy.registry.deactivate(self)
-        call_locked(self._lock, self._commit, self._plan_close)
+        call_locked(self._lock, self._change, self._plan_close)
         self._outbox.forget()
+        self._deliver()
         try:
             while self._closing:
                 self._closing.pop()()
@@ -596,44 +603,38 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             arguments: For `plan`.
             needs_open: Whether a closed stub refuses the step.
         """
-        call = partial(self._make_step, caller(), self._read_clock(), plan, arguments, needs_open)
-        result: _Result = call_locked(self._lock, call)
+        call = partial(self._make_step, self._read_clock(), plan, arguments, needs_open)
+        result: _Result = call_locked(self._lock, self._change, call, 0, caller())
         self._deliver()
         return result
 
     def _make_step(
         self,
-        source: Source | None,
         reading: tuple[int, int] | None,
         plan: Callable[..., _Result],
         arguments: tuple[object, ...],
         needs_open: bool,
+        step: Step,
     ) -> _Result:
-        while True:
-            if needs_open:
-                self._check_open()
-            version, now = self._settle_time(reading)
-            step = Step(self._state, version, now, source)
-            result = plan(step, *arguments)
-            if self._state.commit(step):
-                self._changed.notify_all()
-                return result
+        if needs_open:
+            self._check_open()
+        step.now = self._settle_time(reading)
+        return plan(step, *arguments)
 
-    def _commit(self, plan: Callable[[Step], object], now: int = 0) -> None:
-        """Make a step that no call has asked for; the lock is held."""
-        while True:
-            step = Step(self._state, self._state.version, now)
-            plan(step)
-            if self._state.commit(step):
-                break
+    def _change(
+        self, plan: Callable[[Step], _Result], now: int = 0, source: Source | None = None
+    ) -> _Result:
+        """Make a step; the lock is held."""
+        result = self._state.change(plan, now, source)
         self._changed.notify_all()
+        return result
 
     def _touch(self) -> int:
         """Run the timers that are due; the time, in microseconds since the epoch."""
         reading = self._read_clock()
         if self._is_closed:
             return self.clock._now if reading is None else reading[1]
-        _, now = call_locked(self._lock, self._settle_time, reading)
+        now = call_locked(self._lock, self._settle_time, reading)
         self._deliver()
         return now
 
@@ -641,43 +642,35 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """The time of a clock that is not the stub's own, read while no lock is held."""
         return None if self.clock._is_own else (self._state.version, self.clock._read())
 
-    def _settle_time(self, reading: tuple[int, int] | None) -> tuple[int, int]:
-        """Run the timers that are due by now.
-
-        Returns:
-            The version of the state after that, and the time of this step.
-        """
+    def _settle_time(self, reading: tuple[int, int] | None) -> int:
+        """Run the timers that are due by now; the time of this step."""
         state = self._state
-        while True:
-            version = state.version
-            read_at, now = reading or (version, self.clock._now)
-            if now < state.now and read_at != version:
-                now = state.now  # another thread's step has come in between
-            self._follow(now)
-            if not state.is_due(now):
-                return version, now
+        version, now = reading or (state.version, self.clock._now)
+        if now < state.now and version != state.version:
+            now = state.now  # another thread's step has come in between
+        self._follow(now)
+        while state.is_due(now):
             self._time_out(now)
+        return now
 
     def _follow(self, now: int) -> None:
         """Note the time; a clock that went back leaves a client two seconds at most."""
         if now < self._state.now:
-            self._commit(self._state.go_back, now)
+            self._change(self._state.go_back, now)
         self._state.now = now
 
     def _time_out(self, now: int) -> str | None:
         """Disconnect the client whose timer is the first that is due; gives that client."""
-        timed_out = None
 
-        def plan(step: Step) -> None:
-            nonlocal timed_out
-            timed_out = None
+        def plan(step: Step) -> str | None:
             due, timer = self._state.first_timer() or (now + 1, None)
-            if timer is not None and due <= now:
-                timed_out, step.now = timer.client_id, due
-                self._plan_timeout(step, timed_out, timer)
+            if timer is None or due > now:
+                return None
+            step.now = due
+            self._plan_timeout(step, timer.client_id, timer)
+            return timer.client_id
 
-        self._commit(plan)
-        return timed_out
+        return self._change(plan)
 
     def _plan_timeout(self, step: Step, client_id: str, timer: Timer | None = None) -> None:
         idle = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
@@ -694,6 +687,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """
         if self._outbox.has_waiting() and not self._lock._is_owned():
             self._outbox.deliver()
+            self._state.change(self._outbox.tidy)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -1020,7 +1014,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if what == "all":
             self._renew()
         else:
-            call_locked(self._lock, self._commit, self._plan_next_test)
+            call_locked(self._lock, self._change, self._plan_next_test)
+            self._deliver()
 
     def _plan_next_test(self, step: Step) -> None:
         clients = self._state.clients
@@ -1034,7 +1029,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._deliver()
 
     def _start_over(self) -> None:
-        self._commit(self._plan_renewal)
+        self._change(self._plan_renewal)
         self._outbox.forget()
         self.clock._reset()
 
@@ -1059,7 +1054,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """In a forked process: free what threads held that are not in it."""
         self.clock._renew_locks()
         self._lock, self._changed = self.clock._lock, self.clock._changed
-        self.timeline._lock = self._lock
         self._outbox.renew(self._changed)
 
 
