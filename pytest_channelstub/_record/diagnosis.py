@@ -317,7 +317,7 @@ class Diagnosis(Outcomes):
         if not refused:
             return None
         sentence = self._describe_refusal(refused[-1])
-        advice = "Something has caught this error. Mend the call."
+        advice = "Something has caught this error. Fix the call."
         return Reason(sentence, advice, self._sources_of(refused[-1]))
 
     def _describe_refusal(self, index: int) -> str:
@@ -411,7 +411,7 @@ class Diagnosis(Outcomes):
                 advice = f"Have the app handle POST {event.message}."
                 if not status.startswith(("404", "405")):
                     answer = f" Its answer began {quote}." if quote and status[0].isdigit() else ""
-                    advice = f"Mend the handler of {event.message}.{answer}"
+                    advice = f"Fix the handler of {event.message}.{answer}"
                 return Reason(
                     f"the app {failure} {self._describe_request(index)}, and what its handler was "
                     "to send was not sent",

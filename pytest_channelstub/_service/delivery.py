@@ -530,7 +530,7 @@ def _advise(outgoing: Outgoing) -> str:
     elif outgoing.status in (404, 405):
         advice = "have the app handle it, or set presence=False (@pytest.mark.channel_stub)"
     else:
-        advice = "mend its handler, or set presence=False (@pytest.mark.channel_stub)"
+        advice = "fix its handler, or set presence=False (@pytest.mark.channel_stub)"
     quote = f", which began {shorten_repr(outgoing.answer)}" if outgoing.answer else ""
     return f"{quote}: {advice}"
 

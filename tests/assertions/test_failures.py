@@ -410,7 +410,7 @@ def test_a_message_that_went_to_the_stub_of_the_fixture(channel_stub):
         (
             "500 Internal Server Error",
             b"KeyError: 'user'",
-            "Mend the handler of /_ah/channel/connected/. Its answer began \"KeyError: 'user'\".",
+            "Fix the handler of /_ah/channel/connected/. Its answer began \"KeyError: 'user'\".",
         ),
         ("404 Not Found", b"", "Have the app handle POST /_ah/channel/connected/."),
     ],
@@ -448,7 +448,7 @@ def test_an_app_that_raises_when_a_client_connects(channel_stub, channel_client)
             "'welcome' was not sent to alice: the app raised KeyError: 'user' when alice connected "
             "(+0.0 s), and what its handler was to send was not sent"
         ),
-        "  hint: Mend the handler of /_ah/channel/connected/.",
+        "  hint: Fix the handler of /_ah/channel/connected/.",
     ]
 
 
@@ -514,7 +514,7 @@ def test_a_refused_call_whose_error_was_caught(channel_stub, channel_client):
     )
     more = [
         "  called by notify() at test_failures.py:N",
-        "  hint: Something has caught this error. Mend the call.",
+        "  hint: Something has caught this error. Fix the call.",
     ]
     assert failure_of(alice.receive) == [f"alice has nothing to receive: {reason}", *more]
     assert failure_of(assert_sent, channel_stub, "alice", {"move": "e4"}) == [
