@@ -79,7 +79,7 @@ def alice(tab, channel_stub):
     return tab
 
 
-def test_a_page_opens_and_the_app_is_told(tab, channel_stub):
+def test_a_page_opens_and_the_app_hears_of_it(tab, channel_stub):
     tab.listen(channel.create_channel("alice"))
     assert tab.run("socket.readyState") in (0, 1)
     assert tab.until_logged(1) == [["open"]]
@@ -101,7 +101,7 @@ def test_the_constants_and_classes_are_where_pages_look_for_them(tab):
     assert tab.run("document.querySelector('#wcs-iframe')") is None
 
 
-def test_an_existing_goog_stays_and_so_does_what_the_page_has_set(tab):
+def test_an_existing_goog_and_what_the_page_has_set_stay(tab):
     tab.run("goog.appengine.Socket.POLLING_TIMEOUT_MS = 7")
     tab.do("""
         const script = document.createElement("script");
@@ -199,7 +199,7 @@ def test_a_page_lives_while_freezegun_holds_the_process(alice, channel_clock):
     assert alice.until_logged(4)[2:] == [EXPIRED, ["close"]]
 
 
-def test_close_tells_the_app_and_the_page_and_nothing_comes_after(alice, channel_stub):
+def test_close_reaches_the_app_and_the_page_and_ends_the_messages(alice, channel_stub):
     alice.run("socket.close()")
     assert channel_stub.wait_for("close", "alice")
     assert alice.until_logged(2) == [["open"], ["close"]]
@@ -310,7 +310,7 @@ def test_two_tabs_of_one_client_share_its_messages(new_tab, channel_stub):
     assert sorted(tabs[0].messages + tabs[1].messages) == sorted(messages)
 
 
-def test_a_tab_that_is_closed_leaves_its_sister_connected(new_tab, channel_stub):
+def test_a_tab_that_closes_leaves_the_clients_other_tab_connected(new_tab, channel_stub):
     token = channel.create_channel("alice")
     first, second = new_tab().listen(token), new_tab().listen(token)
     channel_stub.wait_for("poll", "alice", count=2)

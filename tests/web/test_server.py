@@ -272,7 +272,7 @@ def until_event(stub, kind):
     assert stub._changed.wait_for(lambda: any(row.kind == kind for row in stub.timeline._rows), 5)
 
 
-def test_an_error_of_a_handler_at_a_timeout_by_itself_is_kept():
+def test_an_error_of_a_handler_at_a_timeout_is_kept():
     now = [1_600_000_000.0]
 
     def broken(environ, start_response):
@@ -321,7 +321,7 @@ def test_an_apps_own_connection_error_is_a_500_too(stub):
         assert [str(error) for error in server.take_errors()] == ["the database"]
 
 
-def test_a_browser_that_left_is_no_fault_of_an_app_that_writes_to_it(stub, capfd):
+def test_writing_to_a_browser_that_left_is_not_an_error_of_the_app(stub, capfd):
     answering, entered = [], threading.Event()
 
     def writing(environ, _start_response):
@@ -387,7 +387,7 @@ def test_it_stops_at_once_with_idle_and_half_connections(stub):
     assert not threads_of_servers()
 
 
-def test_a_request_that_never_ends_is_left_behind_with_a_warning(stub, in_background):
+def test_a_request_that_does_not_end_is_left_behind_with_a_warning(stub, in_background):
     entered, leave = threading.Event(), threading.Event()
 
     def slow(_environ, start_response):
@@ -473,7 +473,7 @@ def test_it_goes_on_serving_after_garbage(server, garbage, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_target_that_is_no_url_is_refused(server):
+def test_a_target_that_is_not_a_url_is_refused(server):
     answer = exchange(server, b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 Bad request target\r\n")
 
@@ -485,7 +485,7 @@ def test_a_target_with_a_port_that_cannot_be_is_answered_in_full(server, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_requests_are_logged_for_who_debugs_and_control_characters_are_shown(server, caplog):
+def test_requests_are_logged_at_level_debug_with_control_characters_escaped(server, caplog):
     with caplog.at_level(logging.DEBUG, "pytest_channelstub.web.server"):
         exchange(server, b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n")
     assert r"'GET /\x1b[31m HTTP/1.1' 200" in caplog.messages
