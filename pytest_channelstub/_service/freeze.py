@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,10 @@ _REAL_TIME_MODULES = frozenset(
         "urllib3",
     }
 )
-# freezegun itself changes two of these. The time-outs of `threading` go by a name of its own,
-# which stays real; what it calls in a thread sees the held time.
-_UNCHANGED_MODULES = frozenset({"datetime", "freezegun.api", "threading", "time"})
+# The time-outs of `threading` go by a name of its own, which stays real; what it calls in a
+# thread sees the held time.
+_UNCHANGED_MODULES = frozenset({"freezegun.api", "threading"})
+_MOMENT = 0.001  # seconds
 # What freezegun puts in place of what.
 _FAKES = {
     "real_date": "FakeDate",
@@ -183,12 +185,18 @@ class _ProcessTime:
         api, freezer, self._freezer = self._api, self._freezer, None
         self._hidden.clear()
         reals = {id(getattr(api, fake)): getattr(api, real) for real, fake in _FAKES.items()}
+        is_only = len(api.freeze_factories) == 1
+        if is_only:
+            # freezegun's functions raise once its lists are empty: none is to be called any
+            # more, and a thread that is within one has a moment to leave it.
+            _replace(reals)
+            if threading.active_count() > 1:
+                time.sleep(_MOMENT)
         for each in self._lists():
             each[:] = [*each[1:], each[0]]
         freezer.stop()
         api._should_use_real_time = self._should_use_real_time
-        if not api.freeze_factories:
-            _replace(reals)
+        if is_only:
             return
         # A freeze of another is still on. It leaves alone, and at its end too, what it
         # ignores; and what it needs at its end it only has if it was the first.

@@ -372,6 +372,19 @@ def test_a_freeze_that_fails_to_begin_leaves_nothing_behind(monkeypatch, make_ch
         channel.create_channel("alice")
 
 
+def test_nothing_calls_freezegun_any_more_when_it_forgets_the_time(monkeypatch, frozen):
+    end, functions = freezegun.api._freeze_time.stop, []
+
+    def look(self):
+        functions.extend([time.time, dt.datetime])
+        end(self)
+
+    monkeypatch.setattr(freezegun.api._freeze_time, "stop", look)
+    frozen.close()
+
+    assert functions == [REAL_FUNCTIONS["time"], freezegun.api.real_datetime]
+
+
 # Several freezes at a time.
 
 
