@@ -315,11 +315,15 @@ class State:
 
     def go_back(self, step: Step) -> None:
         """The clock was set back: a client has two seconds from there at most."""
-        for client in self.clients.copy().values():
-            latest = self.deadline(step.now, client)
-            for timer in client.timers:
-                if timer.due is not None and timer.due > latest:
-                    self._reschedule(step, timer, latest)
+        late = [
+            (timer.due, timer.order, timer, latest)
+            for client in self.clients.copy().values()
+            for latest in [self.deadline(step.now, client)]
+            for timer in client.timers
+            if timer.due is not None and timer.due > latest
+        ]
+        for _, _, timer, latest in sorted(late):
+            self._reschedule(step, timer, latest)
 
     def clear(self, step: Step) -> int:
         """Empty every queue; a live list that somebody holds is left as it is.

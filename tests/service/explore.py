@@ -14,19 +14,20 @@ consistent: the record with itself, with the app and with the state.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest_channelstub
-from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, channel
-from pytest_channelstub._service import apiproxy
+from pytest_channelstub import ChannelClient, ChannelServiceStub, Event, FakeClock, channel
 
 PACKAGE = str(Path(pytest_channelstub.__file__).parent)
 START = 1_300_000_000
@@ -100,7 +101,7 @@ class World:
     def __init__(self, state: str, app: str) -> None:
         self.on_wait: Callable[[], None] = lambda: None
         self.clock = FakeClock(START)
-        self.clock._lock = WatchedLock(lambda: self.on_wait())
+        self.clock._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
         self.clock._changed = threading.Condition(self.clock._lock)  # type: ignore[arg-type]
         self.stub = ChannelServiceStub(time_func=self.clock.time)
         self.stub.seed = 1
@@ -293,54 +294,59 @@ def is_heard(sent: list[tuple[str, bool]], heard: list[str]) -> bool:
     return not is_answered and is_heard(sent[:-1], heard)
 
 
-def check_record(world: World, names: tuple[str, ...]) -> Iterator[str]:
-    events = [*world.stub.timeline]
-    queues: dict[Any, list[Any]] = {
-        client_id: [] for client_id in world.stub.timeline._snapshot().carried
-    }
-    if world.stub._is_closed:
-        events = [event for event in events if event.kind != "request"]
-    before = None
-    for event in events:
-        name, queue = event.client_id, queues.get(event.client_id)
-        if before is not None and event.at < before and "go back" not in names:
-            yield f"the time goes back: {event}"
-        before = event.at
-        if (event.kind in NEEDS and queue is None) or (
-            event.kind in NEEDS_NOT and queue is not None
-        ):
-            yield f"{event}, with {queue}"
-        if event.kind == "connect":
-            queues[name] = []
+class Replay:
+    """Who is connected, and what is pending, by the record alone; and what contradicts it."""
+
+    def __init__(self, carried: Iterable[str]) -> None:
+        self.queues: dict[str | None, list[str | None]] = {name: [] for name in carried}
+        self.faults: list[str] = []
+
+    def read(self, event: Event) -> None:
+        queue = self.queues.get(event.client_id)
+        wants_queue = QUEUED.get(event.kind)
+        if wants_queue is not None and wants_queue is not (queue is not None):
+            self.faults.append(f"{event}, with {queue}")
+        elif event.kind in ("close", "disconnect", "timeout"):
+            self.end(event, queue)
+        elif event.kind in ("read", "poll"):
+            first = queue.pop(0) if queue else None
+            if first != event.message:
+                self.faults.append(f"{event}, with {first}")
+        elif event.kind == "connect":
+            self.queues[event.client_id] = []
         elif event.kind == "send" and queue is not None:
             queue.append(event.message)
-        elif event.kind == "read" and queue is not None:
-            if queue[:1] != [event.message]:
-                yield f"{event}, with {queue}"
-            del queue[:1]
-        elif event.kind == "poll" and queue:
-            yield f"{event}, with {queue}"
-        elif event.kind in ("close", "disconnect", "timeout"):
-            outcome = "was not connected" if queue is None else f"{len(queue)} unread"
-            if not event.outcome.endswith(outcome):
-                yield f"{event}, with {queue}"
-            queues.pop(name, None)
-        elif event.kind == "clear" and queue is not None:
-            queue.clear()
-        elif event.kind == "reset":
-            for each in queues.values():
+        elif event.kind in ("clear", "reset"):
+            for each in (queue,) if queue else self.queues.values():
                 each.clear()
-    if world.stub._is_closed:
-        queues = {}
-    pending = {
-        name: [*(world.stub.pending(name) or ())] for name in world.stub.connected_client_ids
-    }
-    if pending != queues:
-        yield f"by the record {queues} is pending, by the state {pending}"
+
+    def end(self, event: Event, queue: list[str | None] | None) -> None:
+        outcome = "was not connected" if queue is None else f"{len(queue)} unread"
+        if not event.outcome.endswith(outcome):
+            self.faults.append(f"{event}, with {queue}")
+        self.queues.pop(event.client_id, None)
 
 
-NEEDS = {"send", "read", "poll", "refresh", "clear"}
-NEEDS_NOT = {"connect", "drop"}
+# Whether a client has a queue when such an event happens.
+QUEUED = {
+    "send": True, "read": True, "poll": True, "refresh": True, "clear": True, "connect": False,
+    "drop": False,
+}  # fmt: skip
+
+
+def check_record(world: World, names: tuple[str, ...]) -> list[str]:
+    """What of the record contradicts itself or the state."""
+    stub = world.stub
+    events, replay = [*stub.timeline], Replay(stub.timeline._snapshot().carried)
+    for event in events:
+        replay.read(event)
+    faults = replay.faults
+    if "go back" not in names:
+        faults += [f"before its time: {b}" for a, b in itertools.pairwise(events) if b.at < a.at]
+    pending = {name: [*(stub.pending(name) or ())] for name in stub.connected_client_ids}
+    if pending != replay.queues and not stub._is_closed:
+        faults.append(f"by the record {replay.queues} is pending, by the state {pending}")
+    return faults
 
 
 # Runs.
@@ -405,13 +411,13 @@ def run_in_turn(names: tuple[str, str], state: str, app: str, order: tuple[int, 
 
 
 def explore_pair(
-    first: str, second: str, state: str, app: str, *, same_thread: bool = False
+    pair: tuple[str, str], state: str, app: str, *, same_thread: bool = False, step: int = 1
 ) -> Iterator[Run]:
-    """Every run of a pair, from one state; `faults` holds what is wrong with it."""
-    orders = [run_in_turn((first, second), state, app, order) for order in ((0, 1), (1, 0))]
+    """A run for each line, or each `step`th; `faults` holds what is wrong with it."""
+    orders = [run_in_turn(pair, state, app, order) for order in ((0, 1), (1, 0))]
     together = run_nested if same_thread else run_threads
-    for line in itertools.count(1):
-        run = Run(first, second, state, app, line)
+    for line in itertools.count(1, step):
+        run = Run(*pair, state, app, line)
         world = World(state, app)
         try:
             stopper, results = together(world, run)
@@ -495,20 +501,16 @@ def run_nested(world: World, run: Run) -> tuple[Stopper, list[Any]]:
 # Interrupts.
 
 
-def interrupt_call(name: str, state: str, app: str) -> Iterator[Run]:
+def interrupt_call(name: str, state: str, app: str, *, step: int = 1) -> Iterator[Run]:
     """Raise KeyboardInterrupt at every line of a call; what is left has to be whole."""
     before, after = (snapshot(name, state, app, is_run=is_run) for is_run in (False, True))
-    for line in itertools.count(1):
+    for line in itertools.count(1, step):
         run = Run(name, "KeyboardInterrupt", state, app, line)
         world = World(state, app)
         try:
             stopper = Stopper(line, raise_interrupt)
-            try:
-                stopper.run(lambda: CALLS[name](world))
-            except KeyboardInterrupt:
-                pass
-            except Exception:  # noqa: BLE001 (as without an interrupt)
-                pass
+            with contextlib.suppress(KeyboardInterrupt):
+                stopper.run(partial(attempt, CALLS[name], world))
             if stopper.reached < line:
                 return
             run.at = stopper.at
@@ -575,6 +577,11 @@ def app_is_quiet(world: World) -> bool:
 # The command.
 
 
+def show(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="all calls; a few otherwise")
@@ -592,7 +599,7 @@ def main() -> None:
     series = (
         interrupt_call(first, *where)
         if options.interrupt
-        else explore_pair(first, second, *where, same_thread=options.reenter)
+        else explore_pair((first, second), *where, same_thread=options.reenter)
         for number, (first, second, *where) in enumerate(
             itertools.product(chosen, seconds, STATES, APPS)
         )
@@ -604,10 +611,10 @@ def main() -> None:
             wrong += 1
             places[f"{run.first} / {run.second}: {run.faults[0][:60]}"] += 1
             if wrong <= MOST_SHOWN:
-                print(run, flush=True)
+                show(run)
     for place, count in places.most_common(40):
-        print(f"{count:6} {place}")
-    print(f"{runs:,} runs, {wrong:,} wrong, in {time.monotonic() - begun:.0f} s")
+        show(f"{count:6} {place}")
+    show(f"{runs:,} runs, {wrong:,} wrong, in {time.monotonic() - begun:.0f} s")
     sys.exit(bool(wrong))
 
 

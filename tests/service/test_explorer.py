@@ -1,0 +1,44 @@
+"""A sample of what `python tests/service/explore.py --all` checks in many minutes."""
+
+from __future__ import annotations
+
+import explore
+import pytest
+
+PAIRS = [
+    ("connect", "disconnect"),
+    ("poll", "advance past the timeout"),
+    ("end a lease", "poll"),
+    ("close a client", "connect"),
+]
+# Each line would take seconds; a prime step meets all of them in turn.
+STEP = 29
+
+
+def check(runs):
+    runs = list(runs)
+    assert runs
+    assert not [str(run) for run in runs if run.faults]
+
+
+@pytest.mark.parametrize("same_thread", [False, True], ids=["another thread", "same thread"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_calls_leave_what_one_of_their_orders_leaves(pair, same_thread):
+    state, app = ("kept", "plain") if "close a client" in pair else ("absent", "sends")
+    check(explore.explore_pair(pair, state, app, same_thread=same_thread, step=STEP))
+
+
+@pytest.mark.parametrize("call", ["connect", "poll", "close a client", "advance past the timeout"])
+def test_an_interrupted_call_leaves_a_consistent_stub(call):
+    check(explore.interrupt_call(call, "kept", "plain", step=STEP))
+
+
+def test_the_explorer_finds_a_call_that_is_made_in_two_steps(monkeypatch):
+    def send_twice(world):
+        world.send("alice", "one")
+        world.send("alice", "two")
+
+    monkeypatch.setitem(explore.CALLS, "send", send_twice)
+    runs = list(explore.explore_pair(("send", "pop"), "connected", "plain", step=7))
+
+    assert any(run.faults for run in runs)
