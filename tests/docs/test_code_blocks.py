@@ -1,8 +1,9 @@
 """All code in the README and the documentation runs.
 
-- A `python` block is a test file, and all of its tests pass. With `<!-- run: fails -->` on
-  the line before it, all of them fail; with `<!-- run: passes, needs NAME -->` it is skipped
-  where the module or program NAME, or one of several, is not installed.
+- A `python` block is a test file. Its tests pass, as do those of named test files before it under
+  its heading. With `<!-- run: fails -->` on the line before it, all of them fail; with
+  `<!-- run: passes, needs NAME -->` it is skipped where the module or program NAME, or one of
+  several, is not installed.
 - A `python` block whose first line is a file's name, such as `# conftest.py`, is that file;
   an `ini` block is the pytest.ini, and a `toml` block the pyproject.toml. Under one heading,
   such files stay for the blocks that follow.
@@ -155,7 +156,7 @@ def test_a_python_block_passes_or_fails_as_its_marker_says(block, lay, run):
     if not Path(name).name.startswith("test_"):
         compile(block.code, name, "exec")
         return
-    outcomes = run(name).parseoutcomes()
+    outcomes = run().parseoutcomes()
     assert outcomes.keys() == {block.outcome}, f"only {block.outcome} tests were expected"
 
 
