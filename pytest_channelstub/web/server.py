@@ -60,7 +60,7 @@ _SERVER_ERROR = 500
 class ChannelServer:
     """Serves `ChannelMiddleware(stub, app)` from threads of this process.
 
-    While it is up the app is told who connects and disconnects, unless the stub has an
+    While it is up the app hears who connects and disconnects, unless the stub has an
     app of its own, and clients time out by themselves on the system's clock.
 
     Example:
@@ -270,7 +270,7 @@ class _Handler(WSGIRequestHandler):
         return environ
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log an answer; Werkzeug's own way reads the target as a URL, and fails if it is none."""
+        """Log an answer; Werkzeug's own way fails where the target is not a URL."""
         self.log("info", "%r %s", self.requestline, code)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
@@ -369,6 +369,6 @@ def _warn_of_others(host: str, listening: socket.socket) -> None:
     if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         text = (
             f"channel_server listens on {host}, which other machines can reach, and answers "
-            "whoever asks: use 127.0.0.1 unless the browser runs elsewhere"
+            "them too: use 127.0.0.1 unless the browser runs elsewhere"
         )
         warnings.warn(text, stacklevel=3)
