@@ -369,6 +369,7 @@ def _explain_surplus(  # noqa: PLR0913, PLR0917 (what is known of the queue)
         often = len([index for index in alike if index not in extra])
         wanted = f"was expected {times(often)}" if often else wanted
         headline = f"{what} is pending for {name} {times(len(alike))}, and {wanted}: sent at {at}"
+        advice = f"Expect it {times(len(alike))}, or have the app send it {times(often or 1)}."
         return headline, Reason("", advice, tuple(_list_sources(known, events)))
     others = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
     headline = f"{what}{others} is pending for {name}, and {wanted}"

@@ -208,7 +208,7 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
         return
     shown = used if len(used) <= MOST_STUBS else [used[0], *used[1 - MOST_STUBS :]]
     left_out = session.left_out + len(used) - len(shown)
-    remarks = _list_remarks(shown)
+    remarks = _list_remarks(shown, _crash(report))
     if left_out:
         remarks.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
     plain, coloured = (
@@ -219,7 +219,7 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
     _add_section(report, SECTION, plain)
 
 
-def _list_remarks(shown: list[WatchedStub]) -> list[str]:
+def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
     from pytest_channelstub._record.diagnosis import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
@@ -230,7 +230,7 @@ def _list_remarks(shown: list[WatchedStub]) -> list[str]:
         stub = each.reference()
         if stub is not None:
             others = {name: line for name, line in timelines.items() if line is not each.timeline}
-            remarks.update(dict.fromkeys(list_remarks(stub, others)))
+            remarks.update(dict.fromkeys(list_remarks(stub, others, failure)))
     return ["\n".join(f"- {remark}" for remark in remarks)] if remarks else []
 
 

@@ -19,7 +19,7 @@ from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_r
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
@@ -42,6 +42,8 @@ class Stub(Protocol):
     def timeline(self) -> Timeline: ...
     @property
     def app(self) -> Any: ...
+    @property
+    def clock(self) -> Any: ...
     @property
     def _presence(self) -> bool: ...
     @property
@@ -121,6 +123,9 @@ class Diagnosis(Outcomes):
             return f"Connect {right}, or have the app send to {wrong}."
         return self._advise_connection(address, before, index)
 
+    def _now(self) -> float:
+        return self.events[-1].at if self._stub is None else float(self._stub.clock.time())
+
     def _advise_connection(
         self, address: str, before: Connection | None, index: int | None = None
     ) -> str:
@@ -138,7 +143,7 @@ class Diagnosis(Outcomes):
         if self.token_end(before) is None:
             keep = f"channel_client({address!r}, keep_alive=True)"
             return f"Keep it connected: {keep}, or poll more often than every 2 s."
-        until = self.events[before.last if index is None else index].at
+        until = self._now() if index is None else self.events[index].at
         minutes = math.ceil((until - before.since) / 60) + 1
         if minutes > _LONGEST_TOKEN:
             return f"Connect it again with a new token: {connect}."
@@ -288,10 +293,10 @@ class Diagnosis(Outcomes):
         error, _, origin = event.outcome.partition(": ")[2].partition(" (")
         origin = origin.removesuffix(")")
         if origin == "SetError":
-            advice = "stub.SetError(None) lifts it."
+            advice = "stub.SetError(None) removes it."
         elif origin.startswith("SetError for "):
             call = origin.removeprefix("SetError for ")
-            advice = f"stub.SetError(apiproxy_errors.Error(), {call!r}, 0) lifts it."
+            advice = f"stub.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
         else:
             advice = "Remove that marker, or have the app handle the error."
         sentence = (
@@ -316,7 +321,7 @@ class Diagnosis(Outcomes):
         ]
         if not refused:
             return None
-        sentence = self._describe_refusal(refused[-1])
+        sentence = f"{self._describe_refusal(refused[-1])}: {self.events[refused[-1]].outcome}"
         advice = "Something has caught this error. Fix the call."
         return Reason(sentence, advice, self._sources_of(refused[-1]))
 
@@ -325,7 +330,7 @@ class Diagnosis(Outcomes):
         whom = (
             "" if event.client_id is None else f" for {formatting.format_client(event.client_id)}"
         )
-        return f"a call{whom} was refused at {self.at(index)}: {event.outcome}"
+        return f"a call{whom} was refused at {self.at(index)}"
 
     def _refused_without_client(self, after: int) -> list[int]:
         return [
@@ -443,43 +448,47 @@ class Diagnosis(Outcomes):
         return Reason(sentence, advice) if sentence else None
 
     def _find_running_thread(self, to: str | None) -> Reason | None:
-        place = next(find_running_threads(), None)
-        if place is None:
+        thread = next(find_running_threads(), None)
+        if thread is None:
             return None
-        sentence = f"a thread is still running, in {place}, and may send it later"
-        return Reason(sentence, f"Wait for it: {_wait_for_send(to)}.")
+        return Reason(f"{thread}, and may send it later", f"Wait for it: {_wait_for_send(to)}.")
 
     def _describe_silence(self, to: str | None, after: int, *, has_waited: bool) -> Reason:
         """That no message is known, and what may be behind that."""
+        sent = [self.events[index] for index in self.messages(None, after=after)]
+        if after >= 0 and self.events[after].kind == "read":
+            read = formatting.quoted(self.events[after].message or "")
+            at = self.at(after)
+            sentence = f"nothing was sent to {_name(to)} after {read}, which was read at {at}"
+        elif sent:
+            others = {formatting.format_client(event.client_id) for event in sent}
+            whom = f"to {others.pop()}" if len(others) == 1 else f"to {len(others)} other clients"
+            were = "was" if len(sent) == 1 else "were"
+            count = formatting.plural(len(sent), "message")
+            sentence = f"{count} {were} sent {whom}, and none to {_name(to)}"
+            return Reason(sentence, "Check to whom the app sends.")
+        else:
+            sentence = "send_message was not called on this stub in this test"
         advice = ["Was a branch not taken, or an exception caught?"]
         if not has_waited:
             wait = _wait_for_send(to)
             advice.append(f"Work that is scheduled may not have run yet: {wait} waits for it.")
+        if after < 0:
+            advice += self._advise_app(to)
+        return Reason(sentence, " ".join(advice))
+
+    def _advise_app(self, to: str | None) -> list[str]:
         stub = self._stub
-        if stub is not None and after < 0 and self.messages(to, ("connect",)):
-            if stub.app is None:
-                advice.append(
+        if stub is None or not self.messages(to, ("connect",)):
+            return []
+        if stub.app is None:
+            return [
+                (
                     "No app is set, so no handler is called when a client connects: override the "
                     "channel_app fixture."
                 )
-            elif not stub._presence:
-                advice.append("presence is off, so the app's handlers are not called.")
-        sent = [self.events[index] for index in self.messages(None, after=after)]
-        if after >= 0 and self.events[after].kind == "read":
-            read = formatting.quoted(self.events[after].message or "")
-            sentence = (
-                f"nothing was sent to {_name(to)} after {read}, which was read at {self.at(after)}"
-            )
-        elif sent:
-            others = {formatting.format_client(event.client_id) for event in sent}
-            whom = (
-                f"all to {others.pop()}" if len(others) == 1 else f"to {len(others)} other clients"
-            )
-            count = formatting.plural(len(sent), "message")
-            sentence = f"nothing was sent to {_name(to)}; the app sent {count}, {whom}"
-        else:
-            sentence = "send_message was not called on this stub in this test"
-        return Reason(sentence, " ".join(advice))
+            ]
+        return [] if stub._presence else ["presence is off, so the app's handlers are not called."]
 
     def _sources_of(self, index: int) -> tuple[str, ...]:
         source = self.source(index)
@@ -591,7 +600,9 @@ def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[
     return lines
 
 
-def list_remarks(stub: Stub, others: Mapping[str, Timeline] | None = None) -> list[str]:
+def list_remarks(
+    stub: Stub, others: Mapping[str, Timeline] | None = None, text: str = ""
+) -> list[str]:
     """What is worth knowing of a stub where a test has failed, a sentence each.
 
     A time-out that is due and was not noticed, a refused call, an error of the app, another
@@ -601,6 +612,7 @@ def list_remarks(stub: Stub, others: Mapping[str, Timeline] | None = None) -> li
         stub: A ChannelServiceStub, open or closed.
         others: The timelines of the test's other stubs, by where these were built, such as
             "was built by test_it() at test_chat.py:41"; those that are active by default.
+        text: Of the failure: what it says already is left out.
     """
     if others is None:
         others = {other._built_by: other.timeline for other in stub._other_stubs()}
@@ -612,17 +624,15 @@ def list_remarks(stub: Stub, others: Mapping[str, Timeline] | None = None) -> li
     ]
     for index in range(len(diagnosis.events)):
         remark = diagnosis.remark(index)
-        if remark:
+        if remark and remark not in text:
             remarks.append("; ".join(filter(None, (remark, diagnosis.source(index)))))
     for built_by, timeline in others.items():
         count = sum(event.kind in ("send", "drop") for event in timeline)
-        if count and not diagnosis.messages(None):
+        if count and built_by not in text and not diagnosis.messages(None):
             messages = formatting.plural(count, "message")
             remarks.append(f"{messages} went to another stub, which {built_by}")
-    remarks += [
-        f"a thread is still running, in {place}: what it sends comes later"
-        for place in find_running_threads()
-    ]
+    threads = [thread for thread in find_running_threads() if thread not in text]
+    remarks += [f"{thread}: what it sends comes later" for thread in threads]
     if len(remarks) > _MOST_LEFT:
         remarks[_MOST_LEFT:] = [f"and {len(remarks) - _MOST_LEFT:,} more"]
     return remarks
@@ -660,14 +670,24 @@ def describe_app_failure(event: Event) -> str:
 
 
 def find_running_threads() -> Iterator[str]:
-    """The lines of the test or the app that other threads run: "chat.py:41 in push"."""
+    """The other threads that run code of the test or the app, or are to: a sentence each."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         frame = None if thread is threading.current_thread() else frames.get(thread.ident or 0)
-        while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_TEST):
+        while frame is not None and not _is_of_the_test(frame.f_code):
             frame = frame.f_back
-        if frame is not None and not frame.f_code.co_filename.startswith("<"):
-            yield formatting.format_source((frame.f_code, frame.f_lineno))
+        later = getattr(getattr(thread, "function", None), "__code__", None)
+        if frame is not None:
+            place = formatting.format_source((frame.f_code, frame.f_lineno))
+            yield f"a thread is still running {formatting.describe_source(place)}"
+        elif later is not None and _is_of_the_test(later):
+            place = formatting.format_source((later, later.co_firstlineno))
+            yield f"a threading.Timer has still to run {formatting.describe_source(place)}"
+
+
+def _is_of_the_test(code: CodeType) -> bool:
+    """Whether code is neither ours, nor Python's, nor of an installed package."""
+    return not code.co_filename.startswith((*_NOT_THE_TEST, "<"))
 
 
 def explain_blocked_loop() -> Reason | None:

@@ -6,7 +6,10 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 # Letters of other alphabets that look like Latin ones, and characters that nobody sees.
 _LOOK_ALIKES = str.maketrans(
@@ -118,24 +121,24 @@ def is_same(expected: object, found: object) -> bool:
 
 
 def spelling_difference(left: str, right: str) -> str:
-    """In what alone two texts differ that read the same: "case", "white space at the end".
+    """In what alone two texts differ that read the same, such as "case and white space".
 
     Returns:
         The difference; empty where there is none, or another one.
     """
-    if left == right:
+    if left == right or _level(left, _SPELLINGS) != _level(right, _SPELLINGS):
         return ""
-    for name, plain in (
-        ("white space at the end", str.rstrip),
-        ("white space", _without_space),
-        ("case", str.casefold),
-        ("case and white space", lambda text: _without_space(text).casefold()),
-        ("Unicode form", lambda text: unicodedata.normalize("NFC", text)),
-        ("characters that look alike", _without_disguise),
-    ):
-        if plain(left) == plain(right):
-            return name
-    return ""
+    if left.rstrip() == right.rstrip():
+        return "white space at the end"
+    needed = []
+    for name in _SPELLINGS:
+        others = [other for other in _SPELLINGS if other != name]
+        if _level(left, others) != _level(right, others):
+            needed.append(name)
+    # Look-alikes include the Unicode form, so that neither is needed for that alone.
+    if _level(left, needed) != _level(right, needed):
+        needed.insert(0, "Unicode form")
+    return " and ".join(needed)
 
 
 def _is_same(expected: object, found: object) -> bool:
@@ -196,3 +199,22 @@ def _without_space(text: str) -> str:
 
 def _without_disguise(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES))
+
+
+def _in_one_form(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+_SPELLINGS: dict[str, Callable[[str], str]] = {
+    "Unicode form": _in_one_form,
+    "characters that look alike": _without_disguise,
+    "case": str.casefold,
+    "white space": _without_space,
+}
+
+
+def _level(text: str, spellings: Iterable[str]) -> str:
+    """A text without what some ways of spelling make of it."""
+    for name in spellings:
+        text = _SPELLINGS[name](text)
+    return text

@@ -31,6 +31,7 @@ _VERBS = {
     "connect": "connected",
     "error": "called",
     "refuse": "called",
+    "request": "caused",
 }
 # The events whose line of code a timeline shows.
 _WITH_SOURCE = ("send", "drop", "read", "clear", "close", "disconnect", "error", "refuse")
@@ -253,4 +254,5 @@ def client_id_of(to: str) -> str:
 
 def spell(text: str, difference: str) -> str:
     """A text in quotes; in ASCII where nothing else shows how it is spelt."""
-    return ascii(text) if difference.startswith(("Unicode", "characters")) else repr(text)
+    is_hidden = "Unicode form" in difference or "characters" in difference
+    return ascii(text) if is_hidden else repr(text)

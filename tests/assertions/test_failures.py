@@ -169,6 +169,33 @@ def test_a_token_that_lasts_longer_keeps_the_client_connected(
     assert_queued(channel_stub, "alice", "hi")
 
 
+def test_a_client_that_is_not_connected_as_its_token_expired(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", duration_minutes=1, keep_alive=True)
+    channel_clock.advance(minutes=10)
+    assert failure_of(assert_connected, channel_stub, "alice") == [
+        (
+            "alice is not connected: it timed out at +1 min 3 s, idle for 2 s (its token had "
+            "expired at +1 min 1 s)"
+        ),
+        (
+            "  hint: Give it a token that lasts longer: channel_client('alice', "
+            "duration_minutes=11, keep_alive=True), or connect it again: channel_client('alice')."
+        ),
+    ]
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
+def test_a_client_with_a_token_that_lasts_longer_is_connected(
+    channel_stub, channel_clock, channel_client
+):
+    channel_client("alice", duration_minutes=11, keep_alive=True)
+    channel_clock.advance(minutes=10)
+    assert_connected(channel_stub, "alice")
+
+
 def test_a_client_that_connects_again_with_a_new_token_has_the_message(
     channel_stub, channel_clock, channel_client
 ):
@@ -495,9 +522,14 @@ def test_no_call_of_send_message_at_all(channel_stub, channel_client):
 
 def test_messages_that_went_to_others_alone(channel_stub):
     notify("bob", "hi")
-    assert failure_of(assert_sent, channel_stub, "alice", "quite another thing")[0] == (
-        "'quite another thing' was not sent to alice: nothing was sent to alice; the app sent "
-        "1 message, all to bob"
+    assert failure_of(assert_sent, channel_stub, "alice", "quite another thing") == [
+        "'quite another thing' was not sent to alice: 1 message was sent to bob, and none to alice",
+        "  hint: Check to whom the app sends.",
+    ]
+    notify("carol", "hi")
+    assert (
+        "2 messages were sent to 2 other clients, and none to alice"
+        in (failure_of(assert_sent, channel_stub, "alice", "quite another thing")[0])
     )
 
 
@@ -539,11 +571,11 @@ def test_a_refused_call_without_a_client_id(channel_stub):
 @pytest.mark.parametrize(
     ("call", "origin", "hint"),
     [
-        (None, "SetError", "stub.SetError(None) lifts it."),
+        (None, "SetError", "stub.SetError(None) removes it."),
         (
             "SendChannelMessage",
             "SetError for SendChannelMessage",
-            "stub.SetError(apiproxy_errors.Error(), 'SendChannelMessage', 0) lifts it.",
+            "stub.SetError(apiproxy_errors.Error(), 'SendChannelMessage', 0) removes it.",
         ),
     ],
 )
@@ -638,7 +670,7 @@ def test_a_message_to_a_client_id_that_reads_alike(  # noqa: PLR0913, PLR0917 (a
 
 
 def test_the_same_message_twice(channel_stub, channel_clock, channel_client):
-    alice = channel_client("alice")
+    channel_client("alice")
     notify("alice", "hi")
     channel_clock.advance(1)
     notify("alice", "hi")
@@ -647,12 +679,30 @@ def test_the_same_message_twice(channel_stub, channel_clock, channel_client):
         "'hi' is pending for alice twice, and was expected once: sent at +0.0 s and at +1.0 s",
         "  sent at +0.0 s by notify() at test_failures.py:N",
         "  sent at +1.0 s by notify() at test_failures.py:N",
+        "  hint: Expect it twice, or have the app send it once.",
+    ]
+    assert_queued(channel_stub, "alice", "hi", "hi")
+
+
+def test_a_message_more_than_expected(channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "welcome")
+    notify("alice", "hi")
+
+    assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
+        "'welcome' is pending for alice, and was not expected: sent at +0.0 s",
+        SENT,
+        "  expected:",
+        "    1. 'hi'",
+        "  pending:",
+        "    1. 'welcome'   <- not expected",
+        "    2. 'hi'",
         (
             "  hint: Expect it too, or read it before; assert_sent(stub, 'alice', ...) looks at "
             "one message alone."
         ),
     ]
-    assert_queued(channel_stub, "alice", "hi", "hi")
+    assert_queued(channel_stub, "alice", "welcome", "hi")
     assert_sent(channel_stub, "alice", "hi")
     alice.receive()
     assert_queued(channel_stub, "alice", "hi")

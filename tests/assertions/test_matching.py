@@ -112,6 +112,8 @@ def test_of_a_key_that_stands_twice_the_last_counts_as_in_a_page():
         ("alice", "\u0430lice", "characters that look alike"),
         ("alice", "al\u200bice", "characters that look alike"),
         ("1", "\u0661", ""),
+        ("Jos\u00e9", "jose\u0301\n", "Unicode form and case and white space"),
+        ("alice", "\u0410lice", "characters that look alike and case"),
     ],
 )
 def test_in_what_alone_two_texts_differ(left, right, difference):

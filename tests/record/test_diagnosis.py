@@ -321,13 +321,30 @@ def test_a_thread_that_is_still_running(channel_stub, channel_client):
             "Wait for it: channel_stub.wait_for('send', 'alice')."
         )
         assert [without_lines(remark) for remark in list_remarks(channel_stub)] == [
-            "a thread is still running, in test_diagnosis.py:N in push: what it sends comes later"
+            "a thread is still running push() at test_diagnosis.py:N: what it sends comes later"
         ]
     finally:
         release.set()
         channel_stub.wait_for("send", "alice")
         thread.join()
     assert_sent(channel_stub, "alice", "hi")
+
+
+def test_a_timer_that_has_still_to_run(channel_stub, channel_client):
+    def push():
+        channel.send_message("alice", "hi")
+
+    channel_client("alice")
+    timer = threading.Timer(60, push)
+    timer.start()
+    try:
+        assert without_lines(first_line(assert_sent, channel_stub, "alice", "hi")) == (
+            "'hi' was not sent to alice: a threading.Timer has still to run push() at "
+            "test_diagnosis.py:N, and may send it later"
+        )
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 # The timeline, remarks on it, and what strict lists.
@@ -382,7 +399,7 @@ def test_remarks_on_a_refusal_on_the_app_and_on_another_stub(channel_stub, chann
         assert [without_lines(remark) for remark in list_remarks(channel_stub)] == [
             (
                 "the app raised KeyError: 'user' when alice connected (+0.0 s); "
-                f"request by {name} at test_diagnosis.py:N"
+                f"caused by {name} at test_diagnosis.py:N"
             ),
             (
                 "a call for alice was refused at +0.0 s: InvalidMessageError: the message is "
@@ -391,6 +408,7 @@ def test_remarks_on_a_refusal_on_the_app_and_on_another_stub(channel_stub, chann
             f"1 message went to another stub, which was built by {name} at test_diagnosis.py:N",
         ]
     assert len(list_remarks(channel_stub)) == 2
+    assert len(list_remarks(channel_stub, text=f"it failed: {list_remarks(channel_stub)[0]}")) == 1
 
 
 def test_a_remark_on_a_time_out_that_is_due_and_was_not_noticed():
