@@ -74,9 +74,11 @@ class Page:
     def end(self) -> None:
         """Keep the client connected no longer; it has two seconds on the stub's clock."""
         with self._stub._lock:
-            lease = self._take_lease()
+            timer, lease = self._timer, self._take_lease()
         if lease is not None:
             lease.end()
+        if timer is not None:  # cancelled; its thread ends at once
+            timer.join()
 
     def _begin_lease(self) -> None:
         lease = self._stub._keep_alive(self.token)

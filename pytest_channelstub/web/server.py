@@ -160,7 +160,8 @@ class ChannelServer:
         Warns:
             ResourceWarning: A request to the app has not come to its end.
         """
-        if self._stopped.is_set():
+        # In a forked process the thread that serves is not there.
+        if self._stopped.is_set() or not self._threads[0].is_alive():
             return
         self._stopped.set()
         self._server.shutdown()

@@ -35,11 +35,12 @@ PAGE = """<!DOCTYPE html>
   }
 </script>
 """
-# What tests do that take the time of the page into their hands.
-STOPPED_CLOCK = """<script>
-  Date.now = () => 0;
-  window.setTimeout = window.setInterval = () => 0;
-</script>"""
+SCRIPTS = {
+    # What a test does that moves the time of the page itself.
+    "/stopped-clock": "Date.now = () => 0; window.setTimeout = window.setInterval = () => 0;",
+    # A page of another machine's address, without https.
+    "/without-locks": "delete Navigator.prototype.locks;",
+}
 
 EXPIRED = ["error", 401, "Token+timed+out."]
 INVALID = ["error", 401, "Invalid+token."]
@@ -53,7 +54,7 @@ def app(environ, start_response):
         channel.send_message(form["key"][0], f"received {form['msg'][0]}")
     if environ["REQUEST_METHOD"] == "POST":
         return []
-    before = STOPPED_CLOCK if environ["PATH_INFO"] == "/stopped-clock" else ""
+    before = f"<script>{SCRIPTS.get(environ['PATH_INFO'], '')}</script>"
     origin = parse_qs(environ["QUERY_STRING"]).get("script-of", [""])[0]
     return [(PAGE % (before, origin)).encode()]
 
@@ -408,6 +409,16 @@ def test_a_page_whose_own_clock_stands_still_gets_its_messages(new_tab, channel_
         channel.send_message("alice", str(number))
     until_it_polls_again(channel_stub, "alice", reads=5)
     assert tab.messages == ["0", "1", "2", "3", "4"]
+
+
+def test_a_page_without_locks_polls_now_and_then(new_tab, channel_stub):
+    tab = new_tab(path="/without-locks")
+    assert tab.run("navigator.locks") is None
+    tab.run("goog.appengine.Socket.POLLING_TIMEOUT_MS = 10")
+    tab.listen(channel.create_channel("alice"))
+    channel_stub.wait_for("poll", "alice", count=3)
+    channel.send_message("alice", "hello")
+    assert tab.until_logged(2) == [["open"], ["message", "hello"]]
 
 
 def test_a_channel_may_be_made_without_new(tab, channel_stub):

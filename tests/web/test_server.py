@@ -6,6 +6,7 @@ import contextlib
 import gc
 import http.client
 import logging
+import os
 import select
 import socket
 import threading
@@ -407,6 +408,18 @@ def test_a_request_that_does_not_end_is_left_behind_with_a_warning(stub, in_back
         thread.join(5)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_forked_process_may_stop_the_server_and_the_first_goes_on(stub, server):
+    child = os.fork()
+    if not child:
+        server.stop()
+        os._exit(7)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert get(server, "/still")[0] == 200
+
+
 def test_stopping_twice_does_nothing(stub):
     server = ChannelServer(stub)
     server.stop()
@@ -434,7 +447,8 @@ def test_starting_and_stopping_leaves_no_thread_descriptor_or_warning(stub):
         for number in range(21):
             with ChannelServer(stub, app) as server:
                 token = channel.create_channel("alice")
-                dev(server, "poll", token, "&wait=0.001&again=5&page=p")
+                dev(server, "connect", token, "&page=p&next_poll_within=5")
+                dev(server, "poll", token, "&page=p&next_poll_within=5&wait=0.001")
             if number == 0:
                 gc.collect()
                 before = threading.active_count(), open_files()
