@@ -401,7 +401,7 @@ def test_remarks_on_a_refusal_on_the_app_and_on_another_stub(channel_stub, chann
                 "the app raised KeyError: 'user' when alice connected (+0.0 s); "
                 f"caused by {name} at test_diagnosis.py:N"
             ),
-            ("a call for alice was refused at +0.0 s; called by {name} at test_diagnosis.py:N"),
+            f"a call for alice was refused at +0.0 s; called by {name} at test_diagnosis.py:N",
             f"1 message went to another stub, which was built by {name} at test_diagnosis.py:N",
         ]
     assert len(list_remarks(channel_stub)) == 2
