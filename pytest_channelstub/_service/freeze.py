@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
 
-# The code of these modules and packages asks for the real time, whatever is held. Those that
-# call functions of others in the same module are named no wider than where they ask.
+# The code of these modules and packages gets the real time. Of a package that also calls
+# functions of its users, which are to get the held time, only the part that waits is here.
 _REAL_TIME_MODULES = frozenset(
     {
         # Durations, time limits and progress of the test run.
@@ -53,8 +53,8 @@ _REAL_TIME_MODULES = frozenset(
         "urllib3",
     }
 )
-# The time-outs of `threading` go by a name of its own, which stays real; what it calls in a
-# thread sees the held time.
+# `threading` waits by a name of its own, which stays real. What it calls in a thread gets the
+# held time.
 _UNCHANGED_MODULES = frozenset({"freezegun.api", "threading"})
 _MOMENT = 0.001  # seconds
 # What freezegun puts in place of what.
@@ -71,8 +71,6 @@ _FAKES = {
     "real_time": "fake_time",
     "real_time_ns": "fake_time_ns",
 }
-# What freezegun knows of the freezes that are on, each list the newest last.
-_LISTS = ("freeze_factories", "tz_offsets", "ignore_lists", "tick_flags")
 
 
 class FrozenClock(FakeClock):

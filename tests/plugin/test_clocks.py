@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime as dt
 import itertools
 import multiprocessing
@@ -11,6 +12,7 @@ import os
 import queue
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -182,7 +184,14 @@ def ask_a_file(tmp_path):
     return (tmp_path / "file").stat().st_mtime
 
 
+def ask_a_database():
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        ((seconds,),) = database.execute("select strftime('%s')")
+    return int(seconds)
+
+
 NOT_HELD = {
+    "a database": lambda _: ask_a_database(),
     "another process": lambda _: ask_another_process(),
     "the times of files": ask_a_file,
     "time.clock_gettime": lambda _: time.clock_gettime(time.CLOCK_REALTIME),
