@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SESSION] = session
     config.add_cleanup(session.close)
     config.pluginmanager.register(_Reporter(session), "channelstub-reporter")
+    config.pluginmanager.register(_define_fixtures(session), "channelstub-fixtures")
 
 
 def _serve_sdk(config: pytest.Config) -> None:
@@ -157,17 +159,74 @@ def _scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 (py
     return config.stash[_SESSION].options.scope
 
 
-@pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
-def channel_stub(
-    channel_app: Callable[..., Any] | None, pytestconfig: pytest.Config
-) -> Iterator[ChannelServiceStub]:
-    """The Channel API's stub: a ChannelServiceStub on a clock that the test moves.
+def _define_fixtures(session: _Session) -> ModuleType:
+    """The fixtures that need to know the run, as a plugin of their own.
 
-    Example: `channel_stub.get_channel_messages(token) == ["hello"]`.
+    pytest takes twice as long to give a fixture its `request` or `pytestconfig` as we do to
+    build a stub: a function that is defined for the run needs neither.
     """
-    stub = pytestconfig.stash[_SESSION].build_for_fixture(channel_app)
-    yield stub
-    stub.close()
+
+    @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
+    def channel_stub(channel_app: Callable[..., Any] | None) -> Iterator[ChannelServiceStub]:
+        """The Channel API's stub: a ChannelServiceStub on a clock that the test moves.
+
+        Example: `channel_stub.get_channel_messages(token) == ["hello"]`.
+        """
+        stub = session.build_for_fixture(channel_app)
+        yield stub
+        stub.close()
+
+    @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
+    def channel_server(
+        channel_stub: ChannelServiceStub, channel_app: Callable[..., Any] | None
+    ) -> Iterator[ChannelServer]:
+        """A live server for real browsers: channel_app, the service, its script.
+
+        It listens on 127.0.0.1, or where `--channelstub-host` says.
+
+        Example: `page.goto(channel_server.url_for("/chat", user="alice"))`.
+        """
+        with session.serve(channel_stub, channel_app) as server:
+            yield server
+
+    @pytest.fixture(scope="session")
+    def make_channel_stub() -> MakeChannelStub:
+        """A function that builds a stub, for fixtures of one's own at any scope.
+
+        `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
+        ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. The seed is
+        by default the line that calls it. A stub that is never closed ends with the session. Under
+        Hypothesis that `with` in the test's body gives each example a stub of its own. Its type is
+        `pytest_channelstub.MakeChannelStub`.
+        """
+        base = session.options.settings
+        if "hypothesis" in sys.modules:
+            # An example has 200 ms, of which these would take the first one up to 150.
+            for name in ("freezegun", "pytest_channelstub._service.stub"):
+                importlib.import_module(name)
+
+        def make(
+            *,
+            start: Moment | None = base.start,
+            clock: ClockName | FakeClock = base.clock,
+            seed: int | str | None = base.seed,
+            app: Callable[..., Any] | None = None,
+        ) -> ChannelServiceStub:
+            _options.check_stub_arguments(None if start is base.start else start, clock, seed)
+            return session.build(
+                start=start, clock=clock, seed=seed, app=app, presence=base.presence
+            )
+
+        _rename(make, "make_channel_stub")
+        return make
+
+    fixtures = ModuleType("channelstub-fixtures")
+    vars(fixtures).update(
+        channel_stub=channel_stub,
+        channel_server=channel_server,
+        make_channel_stub=make_channel_stub,
+    )
+    return fixtures
 
 
 @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
@@ -190,53 +249,6 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[ConnectClient]:
     yield connector
     for client in connector.clients:
         client._end_lease()
-
-
-@pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
-def channel_server(
-    channel_stub: ChannelServiceStub,
-    channel_app: Callable[..., Any] | None,
-    pytestconfig: pytest.Config,
-) -> Iterator[ChannelServer]:
-    """A live server for real browsers: channel_app, the service, its script.
-
-    It listens on 127.0.0.1, or where `--channelstub-host` says.
-
-    Example: `page.goto(channel_server.url_for("/chat", user="alice"))`.
-    """
-    with pytestconfig.stash[_SESSION].serve(channel_stub, channel_app) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def make_channel_stub(pytestconfig: pytest.Config) -> MakeChannelStub:
-    """A function that builds a stub, for fixtures of one's own at any scope.
-
-    `with make_channel_stub(start="2024-02-29") as stub: yield stub`. It takes `start`, `clock`
-    ('fake', 'freeze', 'system' or a FakeClock), `seed` and `app`, all by keyword. The seed is
-    by default the line that calls it. A stub that is never closed ends with the session. Under
-    Hypothesis that `with` in the test's body gives each example a stub of its own. Its type is
-    `pytest_channelstub.MakeChannelStub`.
-    """
-    session = pytestconfig.stash[_SESSION]
-    base = session.options.settings
-    if "hypothesis" in sys.modules:
-        # An example has 200 ms, of which these would take the first one up to 150.
-        for name in ("freezegun", "pytest_channelstub._service.stub"):
-            importlib.import_module(name)
-
-    def make(
-        *,
-        start: Moment | None = base.start,
-        clock: ClockName | FakeClock = base.clock,
-        seed: int | str | None = base.seed,
-        app: Callable[..., Any] | None = None,
-    ) -> ChannelServiceStub:
-        _options.check_stub_arguments(None if start is base.start else start, clock, seed)
-        return session.build(start=start, clock=clock, seed=seed, app=app, presence=base.presence)
-
-    _rename(make, "make_channel_stub")
-    return make
 
 
 def _rename(function: Callable[..., object], name: str) -> None:

@@ -16,7 +16,7 @@ from pytest_channelstub._service import apiproxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_channelstub._plugin.options import ClockName, ItemOptions
+    from pytest_channelstub._plugin.options import ClockName
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.freeze import FrozenClock
@@ -142,13 +142,15 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = _options.read_run_options(config)
-        self.wishes = self._no_wishes()
+        self._no_wishes = _options.ItemOptions(self.options.settings, self.options.reset)
+        self.wishes = self._no_wishes
         self.watched: list[WatchedStub] = []
         self.left_out = 0
         self.is_begun = False
         self.outcomes: dict[str, str] = {}
         self.notes: list[str] = []
         self._item: pytest.Item | None = None
+        self._own_markers = 0
         self._held_clock: FrozenClock | None = None
         self._markers: list[pytest.Mark] = []
         self._servers: list[ChannelServer] = []
@@ -171,7 +173,8 @@ class Session:
             pytest.fail.Exception: A marker has something that is not allowed.
         """
         self._note_late_errors()
-        self._item, self._markers, self.wishes = item, [], self._no_wishes()
+        self._item, self._markers, self._own_markers = item, [], -1
+        self.wishes = self._no_wishes
         self._held_clock = None
         self.is_begun, self.left_out = False, 0
         self.outcomes.clear()
@@ -190,6 +193,9 @@ class Session:
         """
         assert self._item is not None  # noqa: S101 (a test is under way)
         item = self._item
+        if len(item.own_markers) == self._own_markers:
+            return
+        self._own_markers = len(item.own_markers)
         markers = [each for each in item.iter_markers() if each.name in _options.MARKERS]
         added = [each for each in markers if not any(each is other for other in self._markers)]
         if not added:
@@ -332,8 +338,10 @@ class Session:
 
     def take_app_errors(self) -> list[BaseException]:
         """What apps have raised in the threads of a server since the last call."""
+        for server in self._servers:
+            self._app_errors += server.take_errors()
         errors, self._app_errors = self._app_errors, []
-        return [*errors, *(error for server in self._servers for error in server.take_errors())]
+        return errors
 
     def check_app_errors(self) -> None:
         """Fail a test during which the app raised under a server, unless it has failed already.
@@ -361,9 +369,6 @@ class Session:
             self._workers += 1
 
     # Details.
-
-    def _no_wishes(self) -> ItemOptions:
-        return _options.ItemOptions(self.options.settings, self.options.reset)
 
     def _watch(self, stub: ChannelServiceStub) -> WatchedStub:
         watched = WatchedStub(stub)
@@ -492,8 +497,8 @@ class Session:
 
     def _note_late_errors(self) -> None:
         """Keep what the app raised after the last test's end from the next test."""
-        nodeid = self._item.nodeid if self._item is not None else "the tests"
         for error in self.take_app_errors():
+            nodeid = "the tests" if self._item is None else self._item.nodeid
             what = traceback.format_exception_only(type(error), error)[-1].strip()
             self.notes.append(f"after {nodeid} the app raised under channel_server: {what}")
 
