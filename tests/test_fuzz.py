@@ -267,6 +267,9 @@ class Item:
     def iter_markers(self, name):
         return [self.marker] if self.marker.name == name else []
 
+    def iter_markers_with_node(self, name):
+        return [(self, marker) for marker in self.iter_markers(name)]
+
     def get_closest_marker(self, name):
         return self.marker if self.marker.name == name else None
 

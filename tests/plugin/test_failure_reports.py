@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -34,6 +35,12 @@ def run(pytester, test, *options):
     pytester.makepyfile(test_chat=test)
     result = pytester.runpytest(*options)
     return re.sub(r"\.py:\d+", ".py:N", result.stdout.str())
+
+
+@pytest.fixture(autouse=True)
+def _no_other_chat(monkeypatch):
+    """The examples have a module of this name too, which may be imported already."""
+    monkeypatch.delitem(sys.modules, "chat", raising=False)
 
 
 @pytest.fixture
