@@ -1,11 +1,12 @@
-"""Short forms of texts, for where a picture has little room."""
+"""Short forms of texts, for where a picture has little room; counted in columns of a terminal."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from pytest_channelstub._record.formatting import width
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -18,50 +19,40 @@ _ESCAPES = re.compile(
 
 
 class Labels:
-    r"""Short forms of messages that show what each message has and the others have not.
+    r"""Short forms of a picture's messages that show what each has and the others have not.
 
     Beside one that ends in `"e5"}`, `{"type": "move", "to": "e4"}` is `…, "to": "e4"}`.
-
-    Args:
-        messages: All messages of one picture.
     """
 
     def __init__(self, messages: Iterable[str]) -> None:
         texts = sorted({readable(message) for message in messages})
-        self._branches = dict(zip(texts, _branches(texts), strict=True))
+        self.longest = max(map(width, texts), default=0)
+        self._branches = dict(zip(texts, _find_branches(texts), strict=True))
 
     def shorten(self, message: str, room: int) -> str:
-        """Return a message in at most `room` columns.
-
-        Args:
-            message: One of the picture's messages.
-            room: In columns of a fixed-width font.
-        """
+        """Return one of the messages in at most `room` columns."""
         text = readable(message)
-        if columns(text) <= room:
+        if width(text) <= room:
             return text
         last = len(text) - 1
         branches = sorted({min(place, last) for place in self._branches[text]}, reverse=True)
         shown: set[int] = set()
-        for place in branches or [0]:  # the most similar messages part last, and come first
-            if columns(_render(text, shown | {place})) > room:
-                break
-            shown.add(place)
+        # The most similar messages part last, and come first.
+        _show(text, shown, branches or [0], room)
         around = sorted(shown, reverse=True)
         nearby = (
-            place + side for step in range(1, room) for place in around for side in (-step, step)
+            place + step
+            for distance in range(1, room)
+            for place in around
+            for step in (-distance, distance)
         )
-        for place in nearby:
-            if 0 <= place <= last and place not in shown:
-                if columns(_render(text, shown | {place})) > room:
-                    break
-                shown.add(place)
+        _show(text, shown, nearby, room)
         return _render(text, shown)
 
 
 def cut(text: str, room: int) -> str:
     """Return the beginning of a text, in at most `room` columns."""
-    return text if columns(text) <= room else text[: max(0, room - 1)].rstrip() + _ELLIPSIS
+    return text if width(text) <= room else text[: max(0, room - 1)].rstrip() + _ELLIPSIS
 
 
 def readable(text: str) -> str:
@@ -83,14 +74,7 @@ def escape_unprintable(text: str) -> str:
     )
 
 
-def columns(text: str) -> int:
-    """Return how many columns of a fixed-width font a text takes."""
-    if text.isascii():
-        return len(text)
-    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-
-
-def _branches(texts: Sequence[str]) -> list[set[int]]:
+def _find_branches(texts: Sequence[str]) -> list[set[int]]:
     """For each of some sorted texts, the places at which another one begins to differ."""
     branches: list[set[int]] = [set() for _ in texts]
     for order in (range(len(texts)), range(len(texts) - 1, -1, -1)):
@@ -111,20 +95,22 @@ def _count_shared(one: str, other: str) -> int:
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
+def _show(text: str, shown: set[int], places: Iterable[int], room: int) -> None:
+    """Add to the places of a text that are shown, as long as it fits."""
+    for place in places:
+        if 0 <= place < len(text) and place not in shown:
+            if width(_render(text, shown | {place})) > room:
+                return
+            shown.add(place)
+
+
 def _render(text: str, shown: Collection[int]) -> str:
     parts: list[str] = []
     expected = 0
-    for place in sorted(shown):
-        if place == expected + 1:
-            parts.append(text[expected])  # as short as an ellipsis
-        elif place > expected:
-            parts.append(_ELLIPSIS)
-        parts.append(text[place])
+    for place in [*sorted(shown), len(text)]:
+        hidden = text[expected:place]
+        parts += [hidden if len(hidden) <= len(_ELLIPSIS) else _ELLIPSIS, text[place : place + 1]]
         expected = place + 1
-    if expected == len(text) - 1:
-        parts.append(text[expected])
-    elif expected < len(text):
-        parts.append(_ELLIPSIS)
     return "".join(parts)
 
 

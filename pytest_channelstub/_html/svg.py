@@ -2,329 +2,257 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_channelstub._html.labels import columns, cut, escape_unprintable
-from pytest_channelstub._html.layout import APP_X, LETTER, ROW, half_width
+from pytest_channelstub._html.labels import cut, escape_unprintable
+from pytest_channelstub._html.layout import APP_X, LETTER, ROW
 from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pytest_channelstub._html.layout import Band, Break, Lane, Layout, Row, TokenBar
-    from pytest_channelstub._record.history import Outcome
 
 MESSAGE_LIMIT = 2000
 """How many characters of a message a description shows."""
 
-_TOKENS_X = 19.0  # pixels from a lane's middle
-_FAR = 340.0  # pixels
-_MARK_LABELS = {
-    "connect": "connected",
-    "close": "closed",
-    "disconnect": "disconnected by hand",
-    "timeout": "timed out",
-    "clear": "cleared",
+_TOKENS_X = 19  # pixels from a lane's middle
+_FAR = 340  # pixels
+_DEEPEST_QUEUE = 6
+_CROSS = "m-5 -5l10 10m0 -10l-10 10"
+_DOT = "m-2.2 0a2.2 2.2 0 1 0 4.4 0a2.2 2.2 0 1 0-4.4 0"
+_LINE = "m-8 0h16"
+# By an event's kind: the class of its mark on the lane, its form, and its label.
+_MARKS = {
+    "connect": ("mark", "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0", "connected"),
+    "refresh": ("dot", _DOT, "refreshed"),
+    "poll": ("dot", _DOT, "empty poll"),
+    "read": ("read", "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "read"),
+    "clear": ("mark", _LINE, "cleared"),
+    "close": ("mark", _LINE, "closed"),
+    "disconnect": ("mark", _LINE, "disconnected by hand"),
+    "timeout": ("mark", "m0 -7l7 7-7 7-7-7z", "timed out"),
+    "reject": ("cross", _CROSS, "token"),
 }
-_DEFINITIONS = """<defs>
-<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
-orient="auto" markerUnits="userSpaceOnUse"><path class="tip" d="M0.5 0.5 7.5 4 0.5 7.5z"/>
-</marker>
-<marker id="tip-soft" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"
-orient="auto" markerUnits="userSpaceOnUse"><path class="tip-soft" d="M0.5 0.5 7.5 4 0.5 7.5"/>
-</marker>
-</defs>"""
 
 
-def draw_picture(chart: Layout, alternative: str) -> str:
-    """Draw the lanes and everything on them.
-
-    Args:
-        chart: The picture's layout.
-        alternative: What a screen reader says in its place.
-    """
-    role = f'role="img" aria-label="{escape(alternative)}"'
-    parts = [
-        f'<svg class="chart" {_size(chart.width, chart.height)} {role}>',
-        _DEFINITIONS,
-        *_draw_shades(chart),
-        *_draw_lifelines(chart),
-        *(_draw_break(chart, one) for one in chart.breaks),
-        *(_draw_event(chart, row) for row in chart.rows),
-        "</svg>",
+def draw_picture(chart: Layout) -> str:
+    """Draw the lanes and everything on them."""
+    shades = [  # what happened at the same time belongs together
+        _rect("shade", 0, rows[0].y - ROW // 2, chart.width, rows[-1].y - rows[0].y + ROW)
+        for rows in chart.instants[1::2]
     ]
-    return "\n".join(parts)
+    breaks = [_draw_break(chart, each) for each in chart.breaks]
+    events = [_draw_event(chart, row) for row in chart.rows]
+    return "\n".join([*shades, *_draw_lifelines(chart), *breaks, *events])
 
 
 def draw_times(chart: Layout) -> str:
     """Draw the column of times, which stays in sight when the lanes are scrolled sideways."""
-    parts = [f'<svg class="times" {_size(chart.gutter, chart.height)} aria-hidden="true">']
-    last = -1
-    for row in chart.rows:
-        if row.instant != last:
-            time = formatting.format_offset(row.event.at, chart.start)
-            parts.append(_text(chart.gutter - 9, row.y, time, "time", anchor="end"))
-            last = row.instant
-    for one in chart.breaks:
-        length = (
-            f"{formatting.format_duration(one.seconds)} {'later' if one.seconds > 0 else 'back'}"
-        )
-        parts.append(_text(9, one.y, length, "idle on"))
-    return "\n".join([*parts, "</svg>"])
+    parts = [
+        _text(chart.gutter - 9, rows[0].y, chart.format_time(rows[0].event.at), "time end")
+        for rows in chart.instants
+    ]
+    for each in chart.breaks:
+        direction = "later" if each.seconds > 0 else "back"
+        label = f"{formatting.format_duration(each.seconds)} {direction}"
+        parts.append(_text(9, each.y, label, "idle on"))
+    return "\n".join(parts)
 
 
 def draw_heads(chart: Layout) -> str:
     """Return the lanes' names, which stay in sight when the lanes are scrolled down."""
-    parts = [f'<div class="head" style="left:{_n(APP_X)}px"><b>app</b></div>']
+    parts = [f'<div class="head" style="left:{APP_X}px"><b>app</b></div>']
+    counts = Counter((event.client_id, event.kind) for event in chart.events)
     for lane in chart.lanes.values():
-        counts = [f"{lane.sent:,} sent"] if lane.sent or not lane.dropped else []
-        if lane.dropped:
-            counts.append(f'<i class="bad">{lane.dropped:,} dropped</i>')
+        sent, dropped = counts[lane.client_id, "send"], counts[lane.client_id, "drop"]
+        facts = [f"{sent:,} sent"] if sent or not dropped else []
+        if dropped:
+            facts.append(f'<i class="bad">{dropped:,} dropped</i>')
         parts.append(
-            f'<div class="head" style="left:{_n(lane.x)}px;width:{_n(chart.lane_width - 8)}px" '
+            f'<div class="head" style="left:{lane.x}px;width:{chart.lane_width - 8}px" '
             f'title="{escape(formatting.quoted(lane.client_id, 300))}">'
             f"<b>{escape(formatting.format_client(lane.client_id))}</b>"
-            f"<span>{' '.join(counts)}</span></div>"
+            f"<span>{' '.join(facts)}</span></div>"
         )
     return "\n".join(parts)
 
 
-def describe_event(chart: Layout, index: int) -> list[str]:
-    """Return what an event's line does not say: what came of a message, and the line of code.
-
-    Args:
-        chart: The picture's layout.
-        index: Of the event.
-    """
+def describe_event(chart: Layout, index: int) -> Iterator[str]:
+    """Yield what an event's line does not say: what came of a message, and the line of code."""
     outcome = chart.history.outcomes.get(index)
-    notes = [] if outcome is None else [_describe_outcome(chart, outcome)]
+    if outcome is not None and outcome.index is not None:
+        at = chart.format_time(chart.history.events[outcome.index].at)
+        yield f"read at {at}" if outcome.kind == "read" else f"lost at {at}: {outcome.kind}"
+    elif outcome is not None:
+        is_pending = outcome.kind == PENDING
+        yield "pending at the end" if is_pending else "taken out of the list by hand"
     source = chart.history.events[index].source
-    return [*notes, escape_unprintable(source)] if source else notes
-
-
-def _describe_outcome(chart: Layout, outcome: Outcome) -> str:
-    if outcome.index is None:
-        return "pending at the end" if outcome.kind == PENDING else "taken out of the list by hand"
-    at = formatting.format_offset(chart.history.events[outcome.index].at, chart.start)
-    return f"read at {at}" if outcome.kind == "read" else f"lost at {at}: {outcome.kind}"
-
-
-def _draw_shades(chart: Layout) -> Iterator[str]:
-    """Draw a shade behind every other instant: what happened at the same time belongs together."""
-    first = 0
-    rows = chart.rows
-    for index in range(1, len(rows) + 1):
-        if index == len(rows) or rows[index].instant != rows[first].instant:
-            if rows[first].instant % 2:
-                top, bottom = rows[first].y - ROW / 2, rows[index - 1].y + ROW / 2
-                yield _rect("shade", 0, top, chart.width, bottom - top)
-            first = index
+    if source:
+        yield escape_unprintable(source)
 
 
 def _draw_lifelines(chart: Layout) -> Iterator[str]:
-    yield _path("app", f"M{_n(APP_X)} 0V{_n(chart.height)}")
+    yield _path("app", f"M{APP_X} 0V{chart.height}")
     for lane in chart.lanes.values():
-        yield _path("away", f"M{_n(lane.x)} 0V{_n(chart.height)}")
-        yield from (_draw_token_bar(lane, bar) for bar in lane.tokens)
+        yield _path("away", f"M{lane.x} 0V{chart.height}")
+        yield from (_draw_token_bar(chart, lane, bar) for bar in lane.tokens)
         yield from (_draw_band(lane, band) for band in lane.bands)
 
 
-def _draw_token_bar(lane: Lane, bar: TokenBar) -> str:
+def _draw_token_bar(chart: Layout, lane: Lane, bar: TokenBar) -> str:
     x = lane.x + _TOKENS_X + 5 * bar.column
-    end = _path("token-end", f"M{_n(x - 3)} {_n(bar.bottom)}h9") if bar.expired else ""
     life = _rect("life", x, bar.top, 3, bar.bottom - bar.top)
-    return f'<g class="token">{_title(bar.title)}{life}{end}</g>'
+    is_expired = bar.bottom < chart.height
+    end = _path("token-end", f"M{x - 3} {bar.bottom}h9") if is_expired else ""
+    return _group("token", bar.title, life + end)
 
 
 def _draw_band(lane: Lane, band: Band) -> str:
     """Draw a connection, as wide as its queue is long."""
     right: list[str] = []
     left: list[str] = []
-    bottoms = [y for y, _ in band.steps[1:]] + [band.bottom]
-    for (top, depth), bottom in zip(band.steps, bottoms, strict=True):
-        half = half_width(depth)
-        right.append(f"{_n(lane.x + half)} {_n(top)}L{_n(lane.x + half)} {_n(bottom)}")
-        left.append(f"{_n(lane.x - half)} {_n(bottom)}L{_n(lane.x - half)} {_n(top)}")
+    for (top, depth), (bottom, _) in pairwise(band.steps):
+        half = _half_width(depth)
+        right.append(f"{lane.x + half} {top}L{lane.x + half} {bottom}")
+        left.append(f"{lane.x - half} {bottom}L{lane.x - half} {top}")
     outline = "L".join([*right, *reversed(left)])
-    return f'<g class="connection">{_title(band.title)}{_path("live", f"M{outline}z")}</g>'
+    return _group("connection", band.title, _path("live", f"M{outline}z"))
 
 
-def _draw_break(chart: Layout, one: Break) -> str:
+def _draw_break(chart: Layout, each: Break) -> str:
     """Draw two wavy lines across all lanes."""
-    wave = "q6 -5 12 0t12 0" * (int(chart.width / 24) + 1)
-    waves = "".join(f"M0 {_n(y)}{wave}" for y in (one.y - 4, one.y + 4))
-    cover = _rect("cover", 0, one.y - 4, chart.width, 8)
-    return f'<g class="break{"" if one.seconds > 0 else " back"}">{cover}{_path("wave", waves)}</g>'
+    wave = "q6 -5 12 0t12 0" * (chart.width // 24 + 1)
+    cover = _rect("cover", 0, each.y - 4, chart.width, 8)
+    waves = _path("wave", f"M0 {each.y - 4}{wave}M0 {each.y + 4}{wave}")
+    return f'<g class="break{"" if each.seconds > 0 else " back"}">{cover}{waves}</g>'
 
 
 def _draw_event(chart: Layout, row: Row) -> str:
     kind = row.event.kind
     lane = chart.lanes.get(row.event.client_id or "")
-    if kind in _AT_APP:
-        drawing = _AT_APP[kind](chart, row)
-    elif lane is not None and kind in _AT_LANE:
-        drawing = _AT_LANE[kind](chart, row, lane)
-    else:
+    if kind in ("error", "refuse"):
+        drawing = _draw_failed_call(chart, row)
+    elif lane is None or kind == "reset":
         drawing = _draw_note(chart, row)
+    elif kind in ("send", "drop"):
+        drawing = _draw_message(chart, row, lane)
+    elif kind == "create":
+        drawing = _draw_token(chart, row, lane)
+    elif kind == "request":
+        drawing = _draw_request(chart, row, lane)
+    else:
+        drawing = _draw_mark(chart, row, lane)
     [line] = formatting.format_events([row.event], chart.start, MESSAGE_LIMIT)
     if row.count > 1:
         line = f"{row.count:,} times, from here on: {line}"
     title = "\n".join([line, *describe_event(chart, row.index)])
-    hover = _rect("hit", 0, row.y - ROW / 2, chart.width, ROW)
-    return f'<g class="e k-{kind}">{_title(title)}{hover}{drawing}</g>'
+    hover = _rect("hit", 0, row.y - ROW // 2, chart.width, ROW)
+    return _group(f"e k-{kind}", title, hover + drawing)
 
 
-def _draw_send(chart: Layout, row: Row, lane: Lane) -> str:
-    end = lane.x - half_width(chart.depths.get(row.index, 0)) - 1
-    arrow = _path("arrow", f"M{_n(APP_X)} {_n(row.y)}H{_n(end)}", ' marker-end="url(#tip)"')
-    return _draw_message(chart, row, lane, end - 11) + arrow
+def _draw_message(chart: Layout, row: Row, lane: Lane) -> str:
+    """Draw an arrow to a client's queue, or a broken one to a cross before it."""
+    if row.event.kind == "send":
+        tip = lane.x - _half_width(chart.depths.get(row.index, 0)) - 1
+        end, label_end, rest = tip, tip - 11, ""
+    else:
+        end = label_end = lane.x - 19
+        why = "expired token" if row.event.outcome else "dropped"
+        cross = _path("cross", f"M{lane.x - 13} {row.y}{_CROSS}")
+        rest = cross + _draw_beside(chart, row, lane, why)
+    message = chart.labels.shorten(row.event.message or "", chart.label_columns)
+    label = _text(label_end, row.y - 8, message, "word on end")
+    if lane.x >= APP_X + _FAR:  # the client's name at the arrow's start
+        label += _text(APP_X + 9, row.y - 8, formatting.format_client(lane.client_id), "to on")
+    return label + _path("arrow", f"M{APP_X} {row.y}H{end}") + rest
 
 
-def _draw_drop(chart: Layout, row: Row, lane: Lane) -> str:
-    end, y = lane.x - 13, row.y
-    line = _path("arrow", f"M{_n(APP_X)} {_n(y)}H{_n(end - 6)}")
-    why = "expired token" if row.event.outcome else "dropped"
-    message = _draw_message(chart, row, lane, end - 6)
-    return f"{message}{line}{_cross(end, y, 4)}{_draw_beside(chart, lane, y, why)}"
-
-
-def _draw_create(chart: Layout, row: Row, lane: Lane) -> str:
+def _draw_token(chart: Layout, row: Row, lane: Lane) -> str:
     end = lane.x + _TOKENS_X
-    line = _path("soft", f"M{_n(APP_X)} {_n(row.y)}H{_n(end)}")
     key = _rect("key", end - 2.5, row.y - 4, 8, 8)
-    return f"{line}{key}{_draw_beside(chart, lane, row.y, 'token')}"
-
-
-def _draw_read(chart: Layout, row: Row, lane: Lane) -> str:
-    x, room = _place_beside(chart, lane)
-    room = min(chart.label_room, room - len("read "))
-    label = "read " + chart.labels.shorten(row.event.message or "", room)
-    return _dot("read", lane.x, row.y, 4) + _text(x, row.y, label, "side on")
-
-
-def _draw_poll(chart: Layout, row: Row, lane: Lane) -> str:
-    label = "empty poll" if row.event.kind == "poll" else "refreshed"
-    times = f" \u00d7{row.count:,}" if row.count > 1 else ""
-    return _dot("dot", lane.x, row.y, 2.2) + _draw_beside(chart, lane, row.y, label + times)
-
-
-def _draw_mark(chart: Layout, row: Row, lane: Lane) -> str:
-    x, y = lane.x, row.y
-    mark = _path("mark", f"M{_n(x - 8)} {_n(y)}h16")
-    if row.event.kind == "connect":
-        mark = _dot("mark", x, y, 5)
-    elif row.event.kind == "timeout":
-        mark = _path("mark", f"M{_n(x)} {_n(y - 7)}l7 7-7 7-7-7z")
-    lost = chart.lost[row.index]
-    label = _MARK_LABELS[row.event.kind] + (f", {lost:,} lost" if lost else "")
-    return mark + _draw_beside(chart, lane, y, label)
-
-
-def _draw_reject(chart: Layout, row: Row, lane: Lane) -> str:
-    label = f"{row.event.outcome} token"
-    return _cross(lane.x, row.y, 5) + _draw_beside(chart, lane, row.y, label)
+    line = _path("soft", f"M{APP_X} {row.y}H{end}")
+    return line + key + _draw_beside(chart, row, lane, "token")
 
 
 def _draw_request(chart: Layout, row: Row, lane: Lane) -> str:
-    line = f"M{_n(lane.x - 10)} {_n(row.y)}H{_n(APP_X + 2)}"
+    outcome = row.event.outcome
     path = (row.event.message or "").strip("/").rpartition("/")[2]
-    label = cut(escape_unprintable(f"{path}: {row.event.outcome}"), chart.label_room + 8)
-    bad = "" if row.event.outcome[:1] in "23" else " bad"
-    return _text(APP_X + 14, row.y - 8, label, f"word on{bad}") + _path(
-        "soft", line, ' marker-end="url(#tip-soft)"'
-    )
+    label = cut(escape_unprintable(f"{path}: {outcome}"), chart.label_columns + 8)
+    kind = "word on" if outcome[:1] in "23" else "word on bad"
+    line = _path("soft", f"M{lane.x - 10} {row.y}H{APP_X + 2}")
+    return _text(APP_X + 14, row.y - 8, label, kind) + line
 
 
-def _draw_error(chart: Layout, row: Row) -> str:
-    return _draw_failed_call(chart, row, row.event.outcome)
+def _draw_mark(chart: Layout, row: Row, lane: Lane) -> str:
+    kind, form, label = _MARKS[row.event.kind]
+    if row.event.kind == "read":
+        room = min(chart.label_columns, _room_beside(chart, lane) - len("read "))
+        label = f"read {chart.labels.shorten(row.event.message or '', room)}"
+    elif row.event.kind == "reject":
+        label = f"{row.event.outcome} token"
+    elif row.count > 1:
+        label += f" \u00d7{row.count:,}"
+    elif chart.lost[row.index]:
+        label += f", {chart.lost[row.index]:,} lost"
+    return _path(kind, f"M{lane.x} {row.y}{form}") + _draw_beside(chart, row, lane, label)
 
 
-def _draw_refuse(chart: Layout, row: Row) -> str:
-    return _draw_failed_call(chart, row, f"refused: {row.event.outcome.partition(':')[0]}")
-
-
-def _draw_failed_call(chart: Layout, row: Row, label: str) -> str:
+def _draw_failed_call(chart: Layout, row: Row) -> str:
+    label = row.event.outcome
+    if row.event.kind == "refuse":
+        label = f"refused: {label.partition(':')[0]}"
     if row.event.message:
-        label += f" {chart.labels.shorten(row.event.message, max(20, chart.label_room))}"
-    return _cross(APP_X, row.y, 5) + _text(APP_X + 14, row.y, label, "word bad on")
+        label += f" {chart.labels.shorten(row.event.message, max(20, chart.label_columns))}"
+    cross = _path("cross", f"M{APP_X} {row.y}{_CROSS}")
+    return cross + _text(APP_X + 14, row.y, label, "word bad on")
 
 
 def _draw_note(chart: Layout, row: Row) -> str:
     label = f"{row.event.kind}: {row.event.outcome}".rstrip(": ")
-    line = _path("across", f"M0 {_n(row.y)}H{_n(chart.width)}")
+    line = _path("across", f"M0 {row.y}H{chart.width}")
     return line + _text(APP_X + 14, row.y - 9, label, "word on")
 
 
-_AT_LANE: dict[str, Callable[[Layout, Row, Lane], str]] = {
-    "send": _draw_send,
-    "drop": _draw_drop,
-    "create": _draw_create,
-    "read": _draw_read,
-    "poll": _draw_poll,
-    "refresh": _draw_poll,
-    "request": _draw_request,
-    "reject": _draw_reject,
-    **dict.fromkeys(_MARK_LABELS, _draw_mark),
-}
-_AT_APP: dict[str, Callable[[Layout, Row], str]] = {"error": _draw_error, "refuse": _draw_refuse}
-
-
-def _draw_message(chart: Layout, row: Row, lane: Lane, end: float) -> str:
-    """Label an arrow's end with its message, and the start of a long arrow with its client."""
-    message = chart.labels.shorten(row.event.message or "", chart.label_room)
-    label = _text(end, row.y - 8, message, "word on", anchor="end")
-    if lane.x < APP_X + _FAR:
-        return label
-    return label + _text(APP_X + 9, row.y - 8, formatting.format_client(lane.client_id), "to on")
-
-
-def _draw_beside(chart: Layout, lane: Lane, y: float, label: str) -> str:
+def _draw_beside(chart: Layout, row: Row, lane: Lane, label: str) -> str:
     """Draw a label beside a lane, shortened where it would reach the next lane."""
-    x, room = _place_beside(chart, lane)
-    if columns(label) > room:
+    room = _room_beside(chart, lane)
+    if formatting.width(label) > room:
         label = cut(label.partition(",")[0], room)
-    return _text(x, y, label, "side on")
+    return _text(lane.x + _beside(lane), row.y, label, "side on")
 
 
-def _place_beside(chart: Layout, lane: Lane) -> tuple[float, int]:
-    """Return where labels beside a lane begin, and how many columns there are for them."""
-    token_columns = 1 + max((bar.column for bar in lane.tokens), default=-1)
-    offset = _TOKENS_X + 5 * token_columns + 4
-    return lane.x + offset, int((chart.lane_width - half_width(0) - offset) / LETTER)
+def _room_beside(chart: Layout, lane: Lane) -> int:
+    """Return how many columns there are for labels beside a lane."""
+    return int((chart.lane_width - _half_width(0) - _beside(lane)) / LETTER)
 
 
-def _text(x: float, y: float, label: str, kind: str, *, anchor: str = "start") -> str:
-    end = "" if anchor == "start" else f' text-anchor="{anchor}"'
+def _beside(lane: Lane) -> int:
+    """Return how far from a lane's middle the labels beside it begin: behind its tokens."""
+    return _TOKENS_X + 4 + 5 * max((bar.column + 1 for bar in lane.tokens), default=0)
+
+
+def _half_width(depth: int) -> float:
+    """Return half of a band's width, in pixels, where `depth` messages are pending."""
+    return 3.5 + 2 * min(depth, _DEEPEST_QUEUE)
+
+
+def _text(x: float, y: float, label: str, kind: str) -> str:
     label = escape(escape_unprintable(label))
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{end}>{label}</text>'
+    return f'<text class="{kind}" x="{x}" y="{y}">{label}</text>'
 
 
-def _path(kind: str, d: str, attributes: str = "") -> str:
-    return f'<path class="{kind}"{attributes} d="{d}"/>'
+def _path(kind: str, d: str) -> str:
+    return f'<path class="{kind}" d="{d}"/>'
 
 
-def _cross(x: float, y: float, half: int) -> str:
-    side = 2 * half
-    return _path("cross", f"M{_n(x - half)} {_n(y - half)}l{side} {side}m0 -{side}l-{side} {side}")
+def _rect(kind: str, x: float, y: int, width: int, height: int) -> str:
+    return f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}"/>'
 
 
-def _dot(kind: str, x: float, y: float, radius: float) -> str:
-    return f'<circle class="{kind}" cx="{_n(x)}" cy="{_n(y)}" r="{radius}"/>'
-
-
-def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{kind}" x="{_n(x)}" y="{_n(y)}" {_size(width, max(0.0, height))}/>'
-
-
-def _size(width: float, height: float) -> str:
-    return f'width="{_n(width)}" height="{_n(height)}"'
-
-
-def _title(text: str) -> str:
-    return f"<title>{escape(text)}</title>"
-
-
-def _n(number: float) -> str:
-    return f"{number:.1f}".removesuffix(".0")
+def _group(kind: str, title: str, shapes: str) -> str:
+    return f'<g class="{kind}"><title>{escape(title)}</title>{shapes}</g>'

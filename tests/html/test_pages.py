@@ -387,8 +387,9 @@ def test_a_connection_is_drawn_until_it_ends(stub, clock, write):
     channel.send_message("alice", "late")
     page = write(stub.timeline)
     [outline] = re.findall(r'class="live" d="([^"]+)"', page)
-    bottom = max(float(pair.split()[1]) for pair in outline.strip("Mz").split("L"))
-    assert bottom == heights_of(page)["timeout"]
+    ys = [float(pair.split()[1]) for pair in outline.strip("Mz").split("L")]
+    rows = heights_of(page)
+    assert (min(ys), max(ys)) == (rows["connect"], rows["timeout"])
     assert titles_of(page, "connection") == ["connected at +0.0 s, timeout at +2.0 s"]
 
 
