@@ -63,7 +63,7 @@
       this.aborter_ = new AbortController();
       this.ended_ = new Promise((resolve) => this.aborter_.signal.addEventListener("abort", resolve));
       this.isHeld_ = false;
-      this.connected_ = ask(this, "connect");
+      this.connected_ = request(this, "connect");
       sockets.add(this);
       run(this);
     }
@@ -80,7 +80,7 @@
       if (this.readyState >= CLOSING) return;
       this.readyState = CLOSING;
       this.aborter_.abort();
-      // Told before it has connected, the server would connect it afterwards.
+      // A disconnect that arrives before the connect would leave the client connected.
       await this.connected_.catch(ignore);
       await fetch(url(this, "disconnect"), { keepalive: true }).catch(ignore);
       end(this);
@@ -103,7 +103,7 @@
       await socket.connected_;
       if (socket.readyState !== CONNECTING) return;
       socket.readyState = OPEN;
-      tell(socket, "onopen", {});
+      notify(socket, "onopen", {});
       while (socket.readyState === OPEN) await poll(socket);
     } catch (failure) {
       fail(socket, failure);
@@ -112,13 +112,13 @@
 
   async function poll(socket) {
     if (!socket.isHeld_) await takeTurn(socket);
-    const asked = Date.now();
-    const message = await ask(socket, "poll");
+    const began = Date.now();
+    const message = await request(socket, "poll");
     if (socket.readyState !== OPEN) return;
     if (message !== null) {
-      tell(socket, "onmessage", { data: message });
+      notify(socket, "onmessage", { data: message });
     } else {
-      const early = pollingTimeout() - (Date.now() - asked);
+      const early = pollingTimeout() - (Date.now() - began);
       if (early > 0) await pause(socket, Math.min(early, pollingTimeout()));
     }
   }
@@ -139,11 +139,11 @@
     }
   }
 
-  // Ask until there is an answer: the message, or null for no message.
-  async function ask(socket, command) {
+  // Repeat a request until there is an answer: the message, or null for no message.
+  async function request(socket, command) {
     for (let tries = 0; ; tries++) {
       try {
-        return await askOnce(socket, command);
+        return await requestOnce(socket, command);
       } catch (failure) {
         const final = failure.code >= 400 && failure.code < 500;
         const delays = Socket.RETRY_DELAYS_MS;
@@ -154,7 +154,7 @@
     }
   }
 
-  async function askOnce(socket, command) {
+  async function requestOnce(socket, command) {
     // A connect is not cut short: whether it arrived would be anybody's guess.
     const signal = command === "poll" ? socket.aborter_.signal : undefined;
     const response = await fetch(url(socket, command), { cache: "no-store", signal });
@@ -203,17 +203,17 @@
 
   function report(socket, failure) {
     const code = failure instanceof Failure ? failure.code : 0;
-    tell(socket, "onerror", { code, description: failure.message });
+    notify(socket, "onerror", { code, description: failure.message });
   }
 
   function end(socket) {
     socket.readyState = CLOSED;
     socket.aborter_.abort();
-    if (sockets.delete(socket)) tell(socket, "onclose", {});
+    if (sockets.delete(socket)) notify(socket, "onclose", {});
   }
 
   // An exception in a handler is the page's, reported as any other; the socket goes on.
-  function tell(socket, name, argument) {
+  function notify(socket, name, argument) {
     try {
       if (typeof socket[name] === "function") socket[name](argument);
     } catch (error) {

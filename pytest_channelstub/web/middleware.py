@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from pytest_channelstub import _tokens
+from pytest_channelstub._record.formatting import hide_frame
 from pytest_channelstub._service.stub import ChannelServiceStub
 from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
 from pytest_channelstub.web.long_poll import READER, HeldPoll, PageTracker, has_ended
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
     StartResponse = Callable[..., Any]
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"
@@ -53,7 +57,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What a request asks.
+    """What a request says.
 
     Attributes:
         token: The channel's token, as it came.
@@ -108,7 +112,6 @@ class ChannelMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
-        __tracebackhide__ = True  # an error of the app's is shown where it was raised
         path, cors = environ.get("PATH_INFO", ""), _cors_headers(environ)
         if path == RECEIVE and cors:
             start_response = _add_headers(start_response, cors)

@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._service.delivery import (
     LONGEST_READ,
@@ -45,6 +45,9 @@ except ImportError as _error:
         "pip install 'pytest-channelstub[server]'"
     )
     raise ImportError(_message) from _error
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 _log = logging.getLogger(__name__)
 # Answers under way get so long to finish, then so long to notice that they are cut off.
@@ -288,7 +291,6 @@ class _Recorder:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterator[bytes]:
-        __tracebackhide__ = True
         try:
             yield from self._answer(environ, start_response)
         except GeneratorExit:
@@ -305,7 +307,6 @@ class _Recorder:
     def _answer(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterator[bytes]:
-        __tracebackhide__ = True
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         start = StartResponse(request, start_response)
         answer = self._server._middleware(environ, start)

@@ -45,7 +45,7 @@ def live():
         yield stub, server
 
 
-def tell(text):
+def write(text):
     sys.stdout.write(text + "\n")
 
 
@@ -75,8 +75,8 @@ def latency():
         page.wait_for_function("times.length === 400")
         burst = time.perf_counter() - began
         chromium.close()
-    tell(f"send to onmessage: median {statistics.median(took):.1f} ms, 95 % {took[189]:.1f} ms")
-    tell(f"200 messages at once: {burst:.2f} s")
+    write(f"send to onmessage: median {statistics.median(took):.1f} ms, 95 % {took[189]:.1f} ms")
+    write(f"200 messages at once: {burst:.2f} s")
 
 
 def get(server, path):
@@ -118,8 +118,8 @@ def polls(clients=200, messages=10):
         right = sum(texts == [str(n) for n in range(messages)] for texts in received)
         began = time.perf_counter()
     stop = time.perf_counter() - began
-    tell(f"{right} of {clients} clients got their {messages} messages in order, in {took:.2f} s")
-    tell(f"processor time while all waited: {idle * 1000:.0f} ms in 5 s; stopped in {stop:.3f} s")
+    write(f"{right} of {clients} clients got their {messages} messages in order, in {took:.2f} s")
+    write(f"processor time while all waited: {idle * 1000:.0f} ms in 5 s; stopped in {stop:.3f} s")
 
 
 def state():
@@ -145,7 +145,7 @@ def starts(number=500):
     stub.close()
     names = ("threads", "descriptors", "resident kB")
     changes = ", ".join(f"{n} {b} -> {a}" for n, b, a in zip(names, before, after, strict=True))
-    tell(f"{number} starts and stops: {changes}; {statistics.median(times) * 1000:.1f} ms each")
+    write(f"{number} starts and stops: {changes}; {statistics.median(times) * 1000:.1f} ms each")
 
 
 if __name__ == "__main__":

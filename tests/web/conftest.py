@@ -47,7 +47,7 @@ def in_background():
             def run():
                 try:
                     future.set_result(function(*args, **kwargs))
-                except BaseException as error:  # noqa: BLE001 (for who asks for the result)
+                except BaseException as error:  # noqa: BLE001 (the future raises it)
                     future.set_exception(error)
 
             thread = threading.Thread(target=run, daemon=True)
@@ -226,7 +226,7 @@ NAMED = re.split(r"[\s,]+", os.environ.get("CHANNELSTUB_BROWSERS", "chromium").s
 
 
 def missing(reason):
-    """Skip the tests of a browser that is not here; in CI they fail, as it was asked for."""
+    """Skip the tests of a browser that is not here; in CI they fail."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 

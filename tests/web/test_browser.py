@@ -47,7 +47,7 @@ INVALID = ["error", 401, "Invalid+token."]
 
 
 def app(environ, start_response):
-    """Serve the page; tell what a page sends."""
+    """Serve the page; send back what a page sends."""
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
     if environ["PATH_INFO"] == "/_ah/channel/receive":
         form = parse_qs(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode())

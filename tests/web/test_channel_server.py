@@ -245,8 +245,35 @@ def test_one(channel_server, channel_stub):
     result.stdout.fnmatch_lines(
         [
             "*the app answered 500 Internal Server Error to GET /page (+0.0 s), and what*",
-            "*Mend the handler of GET /page. Its answer began 'Traceback: it is broken'.*",
+            "*Fix the handler of GET /page. Its answer began 'Traceback: it is broken'.*",
             "*request * GET /page -> 500 Internal Server Error: 'Traceback: it is broken'",
             "*test_an_answer_*.py:12: ChannelAppWarning: the app answered '500 *' to GET /page*",
         ]
     )
+
+
+def test_a_page_of_an_earlier_test_says_goodbye_to_no_app(run):
+    result = run(
+        """
+def say(channel_server, command, token):
+    url = channel_server.url_for("/_ah/channel/dev", command=command, channel=token, page="p")
+    assert get(url) == 200
+
+tokens = []
+
+def test_one(channel_server, channel_stub):
+    tokens.append(channel.create_channel("alice"))
+    say(channel_server, "connect", tokens[0])
+    assert [request.status for request in channel_stub.requests] == [200]
+
+def test_two(channel_server, channel_stub):
+    say(channel_server, "poll", tokens[0])
+    say(channel_server, "disconnect", tokens[0])
+    assert channel_stub.requests == ()
+    assert list(channel_stub.timeline) == []
+    assert channel_stub.is_connected("alice")
+""",
+        "-o",
+        "channelstub_scope=session",
+    )
+    result.assert_outcomes(passed=2)

@@ -1,4 +1,4 @@
-"""The endpoints, asked through WSGI and nothing else."""
+"""The endpoints over WSGI, without a server."""
 
 from __future__ import annotations
 

@@ -467,7 +467,7 @@ GARBAGE = {
     "HTTP/9": b"GET / HTTP/9.9\r\n\r\n",
     "a target that is no URL": b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
     "a length that is no number": b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
-    "a chunk that is none": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a chunk that is not one": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     "bytes of no encoding": b"GET /_ah/channel/dev?command=poll&channel=\xff HTTP/1.1\r\n\r\n",
     "quoted bytes of no encoding": b"GET /_ah/channel/dev?channel=%ff%00 HTTP/1.1\r\n\r\n",
     "half a request": b"GET / HT",
