@@ -8,8 +8,10 @@ import threading
 import time
 import weakref
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS
@@ -50,16 +52,19 @@ class Timed(Protocol):
         """Run the first timer that is due; the client that it timed out, None if none was."""
 
 
-class _Move(NamedTuple):
-    """A move forward that is under way.
+@dataclass(slots=True)
+class _Move:
+    """A move that is under way.
 
     Attributes:
         thread: Which thread moves.
+        resets: The clock's count of resets when it began.
         goal: Where it goes, in microseconds since the epoch.
         timeouts: How often each client has timed out.
     """
 
     thread: int
+    resets: int
     goal: int
     timeouts: Counter[str]
 
@@ -161,7 +166,7 @@ class FakeClock:
                 "use tick() or move_to() to go back"
             )
             raise ValueError(message)
-        self._advance(span)
+        self._shift(span)
 
     def tick(self, delta: float | timedelta = 1) -> datetime:
         """Move by `delta`, as the `tick` of freezegun's frozen time does.
@@ -172,11 +177,7 @@ class FakeClock:
         Returns:
             The new time, an aware UTC datetime.
         """
-        span = read_duration(delta, "delta")
-        if span < 0:
-            self._move_back(_check_calendar(self._read() + span))
-        else:
-            self._advance(span)
+        self._shift(read_duration(delta, "delta"))
         return self.now
 
     def move_to(self, target: Moment) -> None:
@@ -188,11 +189,7 @@ class FakeClock:
             target: A datetime (a naive one is UTC), an ISO 8601 string, or seconds
                 since the epoch.
         """
-        goal = to_microseconds(target)
-        if goal < self._read():
-            self._move_back(goal)
-        else:
-            self._move(goal)
+        self._move(partial(self._find_goal_at, to_microseconds(target)))
 
     def _read(self) -> int:
         """The time in microseconds since the epoch."""
@@ -226,37 +223,50 @@ class FakeClock:
     def _attached(self) -> list[Any]:
         return [stub for reference in self._stubs if (stub := reference()) is not None]
 
-    def _advance(self, span: int) -> None:
-        """Move on by `span` microseconds; the advances of several threads add up."""
-        self._check_movable()
-        self._move_on(lambda: _check_calendar(max(self._read(), *self._other_goals()) + span))
+    def _shift(self, span: int) -> None:
+        """Move by `span` microseconds; the moves of several threads add up."""
+        self._move(partial(self._find_goal_after, span))
 
-    def _move(self, goal: int) -> None:
-        self._check_movable()
-        self._move_on(lambda: goal)
+    def _find_goal_after(self, span: int) -> int:
+        others = self._running_moves(of_this_thread=False)
+        if span >= 0:
+            return _check_calendar(max([self._read(), *(move.goal for move in others)]) + span)
+        goal = _check_calendar(self._read() + span)
+        for move in others:
+            move.goal += span
+        return goal
 
-    def _move_on(self, find_goal: Callable[[], int]) -> None:
+    def _find_goal_at(self, goal: int) -> int:
+        """Where to move for a certain time; the moves of other threads end there too."""
+        for move in self._running_moves(of_this_thread=False):
+            move.goal = goal
+        return goal
+
+    def _move(self, find_goal: Callable[[], int]) -> None:
+        self._check_movable()
         # The frame is kept in no variable of its own, which would be a circle.
         try:
             move = call_locked(self._lock, self._begin_move, sys._getframe(), find_goal)
-            self._run_timers(move, self._resets)
+            self._run_timers(move)
         finally:
             self._moves.pop(sys._getframe(), None)
         self._deliver()
 
     def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> _Move:
         goal, timeouts = find_goal(), Counter[str]()
+        if goal < self._read():
+            self._set(goal)
         for outer in self._running_moves(of_this_thread=True):
             timeouts = outer.timeouts  # a handler moves the clock on: both repeat together
         for client_id in timeouts:
             _check_repetition(client_id, timeouts)
-        self._moves[frame] = move = _Move(threading.get_ident(), goal, timeouts)
+        self._moves[frame] = move = _Move(threading.get_ident(), self._resets, goal, timeouts)
         return move
 
-    def _other_goals(self) -> list[int]:
-        """Where other threads move the clock now; at least one number, for `max`."""
-        others = self._running_moves(of_this_thread=False)
-        return [_EARLIEST, *(move.goal for move in others)]
+    def _deliver(self) -> None:
+        """Deliver what finalizers have left while the clock moved."""
+        for stub in self._attached():
+            stub._deliver()
 
     def _running_moves(self, *, of_this_thread: bool) -> list[_Move]:
         me = threading.get_ident()
@@ -266,37 +276,28 @@ class FakeClock:
             if (move.thread == me) is of_this_thread and is_running(frame)
         ]
 
-    def _run_timers(self, move: _Move, resets: int) -> None:
-        while (timer := call_locked(self._lock, self._step_towards, move.goal, resets)) is not None:
+    def _run_timers(self, move: _Move) -> None:
+        while (timer := call_locked(self._lock, self._step_towards, move)) is not None:
             due, stub = timer
             client_id = stub._run_timer(due)
             if client_id is not None:
                 move.timeouts[client_id] += 1
                 _check_repetition(client_id, move.timeouts)
 
-    def _step_towards(self, goal: int, resets: int) -> tuple[int, Any] | None:
+    def _step_towards(self, move: _Move) -> tuple[int, Any] | None:
         """Move to the first timer that is due by then, of all stubs on this clock.
 
         Returns:
             When it is due, and its stub; None at the goal, and after a reset.
         """
-        if self._resets != resets:
+        if self._resets != move.resets:
             return None
+        goal = move.goal
         timers = [(due, stub) for stub in self._attached() if (due := stub._next_due()) is not None]
         due, stub = min(timers, key=lambda timer: timer[0], default=(goal + 1, None))
         if (target := min(due, goal)) > self._read():
             self._set(target)
         return None if due > goal else (due, stub)
-
-    def _move_back(self, goal: int) -> None:
-        self._check_movable()
-        call_locked(self._lock, self._set, goal)
-        self._deliver()
-
-    def _deliver(self) -> None:
-        """Deliver what finalizers have left while the clock moved."""
-        for stub in self._attached():
-            stub._deliver()
 
 
 class SystemClock(FakeClock):

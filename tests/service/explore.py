@@ -158,7 +158,8 @@ CALLS: dict[str, Call] = {
     "end a lease": lambda world: world.lease.end(),
     "advance past the timeout": lambda world: world.clock.advance(3),
     "advance": lambda world: world.clock.advance(0.25),
-    "go back": lambda world: world.clock.tick(-1),
+    "go back": lambda world: world.clock.tick(-1) and None,
+    "move to": lambda world: world.clock.move_to(START + 93),
     "clear": lambda world: world.stub.clear_channel_messages(world.token),
     "pop": lambda world: world.stub.pop_first_message(world.token),
     "reset all": lambda world: world.stub.reset("all"),
@@ -178,7 +179,7 @@ APPS = ("plain", "sends")
 # and a connection; a connection and a read; a timer and the next; an event and a touch.
 SEVERAL = {
     "poll", "poll of bob", "poll of a client", "open a client", "open a kept client",
-    "advance past the timeout", "begin an epoch", "look", "close", "reset all",
+    "advance past the timeout", "move to", "begin an epoch", "look", "close", "reset all",
 }  # fmt: skip
 # These make no request to the app, which goes on believing what it believes.
 SILENT = {"reset all", "begin an epoch", "close", "add_connect_event"}
@@ -317,7 +318,7 @@ class Replay:
         elif event.kind == "send" and queue is not None:
             queue.append(event.message)
         elif event.kind in ("clear", "reset"):
-            for each in (queue,) if queue else self.queues.values():
+            for each in self.queues.values() if queue is None else (queue,):
                 each.clear()
 
     def end(self, event: Event, queue: list[str | None] | None) -> None:
@@ -341,7 +342,7 @@ def check_record(world: World, names: tuple[str, ...]) -> list[str]:
     for event in events:
         replay.read(event)
     faults = replay.faults
-    if "go back" not in names:
+    if not {"go back", "move to"}.intersection(names):
         faults += [f"before its time: {b}" for a, b in itertools.pairwise(events) if b.at < a.at]
     pending = {name: [*(stub.pending(name) or ())] for name in stub.connected_client_ids}
     if pending != replay.queues and not stub._is_closed:
