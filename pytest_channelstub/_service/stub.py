@@ -146,7 +146,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         owner = getattr(time_func, "__self__", None)
         self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
         self._lock, self._changed = self.clock._lock, self.clock._changed
-        self.timeline = Timeline(self.clock.start if self.clock._is_own else None)
+        self.timeline: Timeline = Timeline(self.clock.start if self.clock._is_own else None)
         self._outbox = Outbox(self._changed)
         self._state = State(
             self.timeline, self._outbox, self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
