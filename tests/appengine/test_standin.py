@@ -312,7 +312,7 @@ def test_never_goes_past_the_map(stub_map, installed, stub):
     assert channel.create_channel("alice")
 
 
-def test_a_map_that_is_none_is_passed_by(stub_map, installed, stub):
+def test_without_a_map_the_stub_takes_the_call(stub_map, installed, stub):
     installed()
     stub_map.apiproxy = None
 

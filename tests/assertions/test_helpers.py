@@ -303,7 +303,7 @@ class Unprintable:
         ),
     ],
 )
-def test_the_difference_names_the_place_and_what_stands_there(
+def test_the_difference_names_the_place_and_the_value_there(
     expected, message, difference, channel_stub, channel_client
 ):
     channel_client("alice")

@@ -50,7 +50,7 @@ def test_a_newcomer_is_greeted_with_the_names_of_those_present(enter, join):
     assert bob.read() == [present("alice", "bob")]
 
 
-def test_those_present_are_told_of_a_newcomer(enter):
+def test_those_present_hear_of_a_newcomer(enter):
     alice = enter("alice")
     enter("bob")
     assert alice.read() == [joined("bob")]

@@ -287,7 +287,7 @@ def test_the_native_diff_of_pytest_is_shown_for_lists_of_messages(pytester):
     assert result.stdout.str().count("At index 0 diff: 'one' != 'two'") == 2
 
 
-def test_a_token_that_outlives_the_calendar_tells_its_end_in_seconds():
+def test_a_token_that_outlives_the_calendar_shows_its_end_in_seconds():
     with ChannelServiceStub(time_func=FakeClock("9999-12-31T23:00:00Z").time) as stub:
         token = channel.create_channel("alice")
     assert repr(stub.timeline[0]) == (

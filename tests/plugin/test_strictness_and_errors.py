@@ -392,7 +392,7 @@ def test_exceptions_and_markers_with_a_tests_name_are_left_alone(pytester):
     pytester.runpytest().assert_outcomes(passed=1)
 
 
-def test_a_class_that_is_no_error_of_a_call_is_told_what_is(pytester):
+def test_a_class_that_is_not_an_error_of_a_call_is_refused_with_what_is(pytester):
     pytester.makepyfile(
         """
         import pytest

@@ -54,7 +54,7 @@ class ChatroomTest(unittest.TestCase):
         self.assertEqual(self.stub.pop_first_message(token), "second")
         self.assertFalse(self.stub.has_channel_messages(token))
 
-    def test_one_who_left_hears_nothing(self):
+    def test_a_user_who_left_gets_nothing(self):
         token = self.join("alice")
         self.app.post("/_ah/channel/disconnected/", {"from": "alice"})
         self.stub.disconnect_channel_event("alice")
@@ -68,7 +68,7 @@ class ChatroomTest(unittest.TestCase):
 
         self.app.post("/say", {"name": "alice", "text": "x" * 40000}, status=400)
 
-    def test_a_quota_used_up_is_told(self):
+    def test_a_used_up_quota_is_reported(self):
         self.join("alice")
         self.stub.SetError(apiproxy_errors.OverQuotaError("enough"), "SendChannelMessage")
 
