@@ -852,7 +852,7 @@ SYSTEM = """
             getattr(channel_clock, move)(4_000_000_000)
 
     @freeze_time("2020-01-01")
-    def test_advance_moves_freezegun_and_runs_each_timer_at_its_own_time(channel_stub, channel_clock):
+    def test_advance_moves_freezegun_and_runs_each_timer_at_its_time(channel_stub, channel_clock):
         seen = []
         def app(environ, start_response):
             seen.append(time.time())
