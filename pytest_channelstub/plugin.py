@@ -123,6 +123,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         session.read_markers()
     else:
         session.begin_test()
+    session.check_overrides()
     result = yield
     session.check_app_errors()
     if not session.has_failed:

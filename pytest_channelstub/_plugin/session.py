@@ -71,6 +71,7 @@ class WatchedStub:
 
     Attributes:
         timeline: Of the stub.
+        clock: Of the stub.
         first: Index of this test's first event; over 0 only where no epoch began with it.
         is_new: Whether the stub was built in this test.
         owned: The stub, where the plugin has built it; None where somebody else did, so
@@ -81,11 +82,12 @@ class WatchedStub:
     """
 
     __slots__ = (
-        "_origin", "first", "fixture_app", "is_new", "owned", "reference", "timeline",
+        "_origin", "clock", "first", "fixture_app", "is_new", "owned", "reference", "timeline",
     )  # fmt: skip
 
     def __init__(self, stub: ChannelServiceStub) -> None:
         self.timeline: Timeline = stub.timeline
+        self.clock: FakeClock = stub.clock
         self.first = 0
         self.is_new = True
         self.owned: ChannelServiceStub | None = None
@@ -218,6 +220,26 @@ class Session:
         self._apply_wishes()
         self._follow_overrides()
         self._hold_time()
+
+    def check_overrides(self) -> None:
+        """Refuse a clock that belongs to another stub than the test's own `channel_stub`.
+
+        Raises:
+            pytest.fail.Exception: The test overrides `channel_stub`, and gets the clock of
+                the plugin's, which was built for an earlier test.
+        """
+        assert self._item is not None  # noqa: S101 (a test is under way)
+        funcargs = getattr(self._item, "funcargs", {})
+        stub, clock = funcargs.get("channel_stub"), funcargs.get("channel_clock")
+        if stub is None or clock is None or getattr(stub, "clock", clock) is clock:
+            return
+        if any(each.fixture_app and each.clock is clock for each in self.watched):
+            message = (
+                f"{self._item.nodeid}: channel_clock belongs to the stub that the "
+                f"{self.options.scope} shares, and channel_stub is overridden here: override "
+                "channel_clock beside it (return channel_stub.clock)"
+            )
+            pytest.fail(message, pytrace=False)
 
     def lift_failing_calls(self) -> None:
         """Have no call fail any more, as the test is over."""
