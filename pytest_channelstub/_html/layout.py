@@ -140,7 +140,7 @@ class Layout:
         }
 
     def format_time(self, at: float) -> str:
-        """Return a time as it stands in the picture: "+1.5 s"."""
+        """Return a time as the picture shows it: "+1.5 s"."""
         return formatting.format_offset(at, self.start)
 
     def _place_bands(self, client_id: str) -> Iterator[Band]:
