@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,7 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
     count = 0
     while True:
         with stub._lock:
-            if not _is_ready(stub, count):
-                stub._changed.wait(_LOOK_AGAIN)
+            stub._changed.wait_for(partial(_is_ready, stub, count), _LOOK_AGAIN)
         while _is_ready(stub, count):
             _write(str(stub.timeline[count]))
             count += 1

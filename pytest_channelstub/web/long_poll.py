@@ -75,8 +75,7 @@ class Page:
         """Keep the client connected no longer; it has two seconds on the stub's clock."""
         with self._stub._lock:
             timer, lease = self._timer, self._take_lease()
-        if lease is not None:
-            lease.end()
+        _end(lease)
         if timer is not None:  # cancelled; its thread ends at once
             timer.join()
 
@@ -84,8 +83,7 @@ class Page:
         lease = self._stub._keep_alive(self.token)
         with self._stub._lock:
             before, self._lease = self._lease, lease
-        if before is not None:  # of another request of the page that has begun meanwhile
-            before.end()
+        _end(before)  # of another request of the page that has begun meanwhile
 
     def _finish(self, seconds: float) -> None:
         with self._stub._lock:
@@ -98,16 +96,14 @@ class Page:
                 self._timer.start()
                 return
             lease = self._take_lease()
-        if lease is not None:
-            lease.end()
+        _end(lease)
 
     def _expire(self) -> None:
         with self._stub._lock:
             if self._timer is not threading.current_thread():  # cancelled as it fired
                 return
             lease = self._take_lease()
-        if lease is not None:
-            lease.end()
+        _end(lease)
 
     def _take_lease(self) -> Lease | None:
         self._cancel_timer()
@@ -118,6 +114,11 @@ class Page:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _end(lease: Lease | None) -> None:
+    if lease is not None:
+        lease.end()
 
 
 class PageTracker:
@@ -233,9 +234,7 @@ class HeldPoll:
 
     def _wait(self) -> bool:
         """Wait until there may be something to say; False when it is time to give up."""
-        stub, token = self._stub, _tokens.read(self._token)
-        if token is None:
-            return False
+        stub, token = self._stub, _tokens.read(self._token) or _tokens.Token("", 0, "")
         while self._is_wanted() and not (stub._is_closed or self._stopping.is_set()):
             now = stub._touch()
             with stub._lock:

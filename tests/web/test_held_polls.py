@@ -256,6 +256,52 @@ def test_a_page_of_an_earlier_test_that_connects_anew_is_one_of_this_test(middle
     assert not stub.is_connected("alice")
 
 
+@pytest.mark.parametrize("command", ["poll", "disconnect"])
+def test_what_a_page_says_as_the_next_test_begins_changes_nothing(
+    middleware, stub, alice, monkeypatch, command
+):
+    connect(middleware, alice, "p")
+    step, late = stub._step, {"_plan_leave", "_plan_connect"}
+
+    def step_in_the_next_test(plan, *arguments, **options):
+        if plan.__name__ in late:
+            late.clear()
+            stub._begin_epoch("queues")
+        return step(plan, *arguments, **options)
+
+    monkeypatch.setattr(stub, "_step", step_in_the_next_test)
+    assert ask(middleware, f"command={command}&channel={alice}&page=p") == ("200 OK", "")
+    assert not late
+    assert list(stub.timeline) == []
+    assert stub.is_connected("alice")
+
+
+def test_two_polls_of_a_page_that_begin_at_once_keep_it_once(middleware, stub, alice, monkeypatch):
+    connect(middleware, alice, "p", next_poll_within=0)
+    keep_alive, polls = stub._keep_alive, [lambda: poll(middleware, alice, wait=0, page="p")]
+
+    def keep_alive_after_another(token):
+        if polls:
+            polls.pop()()
+        return keep_alive(token)
+
+    monkeypatch.setattr(stub, "_keep_alive", keep_alive_after_another)
+    poll(middleware, alice, wait=0, page="p")
+    stub.clock.advance(60)
+    assert stub.is_connected("alice")
+    middleware.stop()
+    stub.clock.advance(2)
+    assert not stub.is_connected("alice")
+
+
+def test_a_timer_that_was_cancelled_as_it_fired_ends_nothing(middleware, stub, alice):
+    connect(middleware, alice, "p")
+    [page] = stub._pages.values()
+    page._expire()
+    stub.clock.advance(60)
+    assert stub.is_connected("alice")
+
+
 def test_a_page_goes_on_when_tests_tell_one_story(middleware, stub, alice):
     connect(middleware, alice, "p")
     stub._begin_epoch("nothing")
