@@ -291,7 +291,7 @@ def _given(config: pytest.Config, name: str) -> tuple[Any, str]:
     source = f"ini channelstub_{name}"
     try:
         return config.getini(f"channelstub_{name}"), source
-    except (TypeError, ValueError) as error:  # not of its type
+    except (TypeError, ValueError, pytest.UsageError) as error:  # not of its type
         message = f"{source}: {error}"
         raise pytest.UsageError(message) from None
 

@@ -134,6 +134,37 @@ def test_a_page_that_cannot_be_written_is_an_os_error_and_leaves_no_rest(tmp_pat
     assert files_in(tmp_path) == sorted([page, "index.html"])
 
 
+def test_a_page_that_cannot_be_written_does_not_end_the_run_which_says_so(pytester):
+    pytester.makepyfile(
+        test_it="def test_one(channel_stub): pass\ndef test_two(channel_stub): pass"
+    )
+    pytester.runpytest("--channelstub-timeline=out").assert_outcomes(passed=2)
+    [page] = (pytester.path / "out").glob("*test-one-*.html")
+    for path in (page, pytester.path / "out/index.html"):
+        path.unlink()
+        path.mkdir()
+
+    result = pytester.runpytest("--channelstub-timeline=out")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "channelstub: no page for test_it.py::test_one: *",
+            "channelstub: the index of the timelines cannot be written: *",
+        ]
+    )
+
+
+def test_a_tilde_stands_for_the_home_directory(pytester, monkeypatch):
+    monkeypatch.setenv("HOME", str(pytester.path))
+    monkeypatch.setenv("USERPROFILE", str(pytester.path))
+    pytester.makepyfile("def test_it(channel_stub): pass")
+
+    pytester.runpytest("--channelstub-timeline=~/pages").assert_outcomes(passed=1)
+
+    assert (pytester.path / "pages/index.html").exists()
+
+
 def test_half_a_page_is_never_seen(tmp_path, monkeypatch):
     [page] = write_run(tmp_path, "t.py::test_it")
     before = (tmp_path / page).read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 START = "test_start"
@@ -388,3 +390,149 @@ def test_a_run_with_everything_strict_is_clean(pytester):
     result = pytester.runpytest_subprocess("--strict-markers", "--strict-config", "-W", "error")
 
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("presence", [True, False])
+@pytest.mark.parametrize("place", ["marker", "ini"])
+def test_presence_is_set_by_marker_and_ini(pytester, presence, place):
+    marker = f"@pytest.mark.channel_stub(presence={presence})" if place == "marker" else ""
+    if place == "ini":
+        pytester.makeini(f"[pytest]\nchannelstub_presence = {presence}\n")
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        {marker}
+        def test_it(channel_stub, channel_client):
+            channel_client("alice").close()
+            assert bool(channel_stub.requests) == {presence}
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_presence_of_a_test_counts_for_it_alone_on_a_shared_stub(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_stub(presence=False)
+        def test_without(channel_stub, channel_client):
+            channel_client("alice").close()
+            assert not channel_stub.requests
+
+        def test_with(channel_stub, channel_client):
+            channel_client("alice").close()
+            assert channel_stub.requests
+        """
+    )
+
+    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=2)
+
+
+VALUES = """
+channelstub_start = "20240229"
+channelstub_strict = ["dropped", "unread"]
+channelstub_presence = false
+channelstub_scope = "module"
+"""
+HEADER = (
+    "channelstub: start=20240229 (from ini channelstub_start), strict=dropped,unread (from ini "
+    "channelstub_strict), presence=False (from ini channelstub_presence), scope=module (from ini "
+    "channelstub_scope)"
+)
+
+
+@pytest.mark.parametrize("table", ["tool.pytest.ini_options", "tool.pytest"])
+def test_a_toml_file_sets_options_with_its_own_types(pytester, table):
+    if table == "tool.pytest" and pytest.version_tuple < (9,):
+        pytest.skip("pytest 9 brings the table [tool.pytest]")
+    pytester.makepyprojecttoml(f"[{table}]\n{VALUES}")
+    pytester.makepyfile("def test_it(channel_clock): assert channel_clock.start == 1709164800")
+
+    result = pytester.runpytest("-W", "error")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([HEADER])
+
+
+BAD_TOML = [
+    ('channelstub_strict = ["lost"]', "['lost'] is not allowed here: pass 'dropped', 'unread' or"),
+    ('channelstub_presence = "maybe"', "*maybe*"),
+    ('channelstub_start = "2024"', "'2024' is not a time*"),
+]
+
+
+@pytest.mark.parametrize(("line", "error"), BAD_TOML)
+def test_a_bad_value_of_a_toml_file_is_a_usage_error(pytester, line, error):
+    pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{line}\n")
+
+    result = pytester.runpytest()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = line.partition(" ")[0]
+    result.stderr.fnmatch_lines([f"ERROR: ini {name}: {error.replace('[', '[[]')}*"])
+
+
+def test_the_header_shows_where_the_server_listens(pytester):
+    pytester.makepyfile("def test_it(): pass")
+
+    result = pytester.runpytest("--channelstub-host=0.0.0.0", "--channelstub-port=8099")
+
+    result.stdout.fnmatch_lines(
+        ["channelstub: host=0.0.0.0 (from --channelstub-host), port=8099 (from --channelstub-port)"]
+    )
+
+
+def test_a_start_for_a_sessions_stub_is_refused_with_the_ini_option(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_stub(start=1)
+        def test_it(channel_stub): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*built once for the session; set the ini option channelstub_start,*"]
+    )
+
+
+WORKER_PORT = """
+    def test_it(channel_server, worker_id):
+        assert channel_server.port == {port} + {workers!r}.index(worker_id)
+
+    def test_two(channel_server): pass
+"""
+
+
+@pytest.mark.parametrize("workers", [["gw0", "gw1"], ["alice", "bob"]])
+def test_each_of_xdists_workers_has_a_port_of_its_own(pytester, workers):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pytester.makepyfile(WORKER_PORT.format(port=port, workers=workers))
+    places = [part for name in workers for part in ("--tx", f"popen//id={name}")]
+
+    result = pytester.runpytest_subprocess(
+        "-p", "xdist", "--dist=load", *places, f"--channelstub-port={port}"
+    )
+
+    result.assert_outcomes(passed=2)
+
+
+def test_more_workers_than_ports_are_a_usage_error(pytester):
+    pytester.makepyfile("def test_it(): pass")
+
+    result = pytester.runpytest_subprocess("-p", "xdist", "-n2", "--channelstub-port=65535")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --channelstub-port: 65536 is not a port: pass one from 1 to 65535"]
+    )

@@ -97,6 +97,56 @@ def test_what_a_test_takes_out_of_the_live_list_is_not_left_behind(pytester):
     result.stdout.no_fnmatch_line("  'one' to alice*")
 
 
+ENDS = {
+    "timeout": "channel_clock.advance(2)",
+    "close": "alice.close()",
+    "disconnect": "channel_stub.disconnect('alice')",
+    "clear": "channel_stub.clear_channel_messages(alice.token)",
+    "end of the token": "channel_clock.advance(hours=3)",
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_message_that_is_lost_was_not_read(pytester, end):
+    pytester.makepyfile(
+        f"""
+        from pytest_channelstub import assert_sent, channel
+
+        def test_leaves(channel_stub, channel_clock, channel_client):
+            alice = channel_client("alice", keep_alive={"hours" in end})
+            channel.send_message("alice", "lost")
+            {end}
+
+        def test_names_it(channel_stub, channel_clock, channel_client):
+            test_leaves(channel_stub, channel_clock, channel_client)
+            assert_sent(channel_stub, "alice", "lost")
+        """
+    )
+
+    result = pytester.runpytest("--channelstub-strict=unread")
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["  'lost' to alice was sent *"])
+
+
+def test_at_most_twenty_messages_are_listed(pytester):
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_it(channel_stub):
+            for number in range(1030):
+                channel.send_message("alice", f"message {number}")
+        """
+    )
+
+    result = pytester.runpytest("--channelstub-strict=dropped")
+
+    result.assert_outcomes(failed=1)
+    assert len([line for line in result.outlines if line.startswith("  'message")]) == 20
+    result.stdout.fnmatch_lines(["  and 1,010 more"])
+
+
 def test_a_stub_that_outlives_the_test_counts_this_tests_messages_alone(pytester):
     pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_reset = nothing\n")
     pytester.makepyfile(

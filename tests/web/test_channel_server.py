@@ -15,6 +15,8 @@ APP = """
     import pytest
     from pytest_channelstub import channel
 
+    servers = []
+
     def get(url):
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
@@ -131,6 +133,75 @@ def test_three(channel_server):
     )
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["FAILED *::test_two*"])
+
+
+def test_an_exception_in_a_tests_teardown_under_a_shared_server_is_that_tests(run):
+    result = run(
+        """
+@pytest.fixture
+def browser(channel_server):
+    yield
+    get(channel_server.url_for("/broken"))
+
+def test_one(browser): pass
+
+def test_two(channel_server): pass
+""",
+        "-o",
+        "channelstub_scope=session",
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["ERROR *::test_one*"])
+
+
+def test_an_exception_in_the_teardown_of_a_test_that_failed_is_shown_and_no_error(run):
+    result = run("""
+@pytest.fixture
+def browser(channel_server):
+    yield
+    get(channel_server.url_for("/broken"))
+
+def test_one(browser):
+    assert False
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*error of the app under channel_server in teardown*",
+            "LookupError: the app is broken",
+        ]
+    )
+
+
+def test_an_exception_between_two_tests_is_reported_at_the_runs_end(run, pytester):
+    pytester.syspathinsert()
+    pytester.makepyfile(
+        between="""
+        def pytest_runtest_logfinish(nodeid):
+            if nodeid.endswith("::test_one"):
+                import conftest
+                conftest.get(conftest.servers[0].url_for("/broken"))
+        """
+    )
+    result = run(
+        """
+@pytest.fixture(scope="session")
+def server(channel_server):
+    servers.append(channel_server)
+
+def test_one(server): pass
+
+def test_two(server): pass
+""",
+        "-o",
+        "channelstub_scope=session",
+        "-p",
+        "between",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["channelstub: after *::test_one the app raised * LookupError: the app is broken"]
+    )
 
 
 def test_the_port_can_be_fixed_and_stands_in_the_header(run, free_port):
