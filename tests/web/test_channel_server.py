@@ -45,7 +45,9 @@ def run(pytester, monkeypatch):
     def run(tests, *arguments, start=pytester.runpytest_inprocess):
         pytester.makeconftest(APP)
         pytester.makepyfile("from conftest import *\n" + tests)
-        return start("-p", "pytest_channelstub.plugin", *arguments)
+        # An editable install has imported the plugin without rewriting its asserts.
+        quietly = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        return start("-p", "pytest_channelstub.plugin", *arguments, *quietly)
 
     return run
 
