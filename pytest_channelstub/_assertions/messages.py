@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import diff
 from pytest_channelstub._assertions.diff import show
-from pytest_channelstub._record import diagnosis, formatting
+from pytest_channelstub._record import diagnosis, formatting, matching
 from pytest_channelstub._record.diagnosis import Diagnosis, Reason, times
 from pytest_channelstub._record.formatting import format_client, plural, settings
 from pytest_channelstub._record.matching import ANY, may_match
@@ -219,7 +219,7 @@ def unknown_client(stub: ChannelServiceStub, client_id: str) -> str:
     if client_id in known:
         return ""
     for other in sorted(known):
-        if diagnosis.is_alike(client_id, other):
+        if matching.is_misspelt(client_id, other):
             return (
                 f"nothing is known of client id {client_id!r} in this test, so that this holds: "
                 f"is {other!r} meant?"

@@ -143,7 +143,7 @@ def check_strict(session: Session) -> None:
     strict = session.wishes.settings.strict
     if not strict:
         return
-    from pytest_channelstub._record.diagnosis import describe_left_messages  # noqa: PLC0415 (only with strict)
+    from pytest_channelstub._record.remarks import describe_left_messages  # noqa: PLC0415 (only with strict)
 
     left = [
         line
@@ -221,7 +221,7 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
 
 def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
-    from pytest_channelstub._record.diagnosis import list_remarks  # noqa: PLC0415 (only a failure needs it)
+    from pytest_channelstub._record.remarks import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
     timelines = {each.built_by(): each.timeline for each in shown}
     # What is true of the process, such as a thread that runs, every stub says.

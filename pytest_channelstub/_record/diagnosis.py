@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
-import sys
-import sysconfig
-import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, matching
 from pytest_channelstub._record.history import TAKEN
 from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_record, spell
+from pytest_channelstub._record.threads import find_coroutine, find_running_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from types import CodeType, FrameType
+    from collections.abc import Collection, Sequence
+    from threading import Thread
 
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
@@ -27,12 +22,7 @@ if TYPE_CHECKING:
 MOST_EVENTS = 50
 """How many events of a timeline a failure shows."""
 
-_MOST_LEFT = 20
-# Outcomes of requests that say nothing of the app's handler.
-_NO_ANSWER = ("no app", "under way", "not delivered", "interrupted")
 _LONGEST_TOKEN = 1440  # minutes
-_PACKAGE = str(Path(__file__).parents[1])
-_NOT_THE_TEST = (_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 class Stub(Protocol):
@@ -50,6 +40,8 @@ class Stub(Protocol):
     def _built_by(self) -> str: ...
     @property
     def _is_clock_own(self) -> bool: ...
+    @property
+    def _older_threads(self) -> Collection[Thread]: ...
     def _other_stubs(self) -> Sequence[Stub]: ...
     def _overdue(self) -> Sequence[tuple[str, float]]: ...
 
@@ -247,27 +239,6 @@ class Diagnosis(Outcomes):
             or Reason(self.describe_never(client_id, subject), self._advise_first(client_id))
         )
 
-    def name_message(self, index: int) -> str:
-        """A message, to whom, and what became of it, in one sentence."""
-        event = self.events[index]
-        message = formatting.quoted(event.message or "")
-        return f"{message} to {formatting.format_client(event.client_id)} {self.describe(index)}"
-
-    def is_left(self, index: int, strict: Collection[str]) -> bool:
-        """Whether a message was dropped, or is unread, where `strict` has that count."""
-        if self.events[index].kind == "drop":
-            return "dropped" in strict
-        outcome = self.history.outcomes.get(index)
-        return "unread" in strict and outcome is not None and outcome.kind not in ("read", TAKEN)
-
-    def remark(self, index: int) -> str:
-        """What is worth knowing of an event that no message tells of; mostly nothing."""
-        event = self.events[index]
-        if event.kind == "refuse":
-            return self._describe_refusal(index)
-        failure = describe_app_failure(event) if event.kind == "request" else ""
-        return f"the app {failure} {self._describe_request(index)}" if failure else ""
-
     def note_foreign_token(self, to: object) -> str:
         """That a token was not made in this test; empty for any other address."""
         if not isinstance(to, str) or _tokens.read(to) is None:
@@ -280,10 +251,6 @@ class Diagnosis(Outcomes):
         )
 
     # What else may be behind it.
-
-    def find_matching(self, indexes: Sequence[int], expected: object) -> list[int]:
-        events = self.events
-        return [i for i in indexes if matching.may_match(expected, events[i].message or "")]
 
     def _find_failure(self, to: str | None, expected: object, after: int) -> Reason | None:
         failed = self.find_matching(self.messages(to, ("error",), after), expected)
@@ -321,16 +288,9 @@ class Diagnosis(Outcomes):
         ]
         if not refused:
             return None
-        sentence = f"{self._describe_refusal(refused[-1])}: {self.events[refused[-1]].outcome}"
+        sentence = f"{self.describe_refusal(refused[-1])}: {self.events[refused[-1]].outcome}"
         advice = "Something has caught this error. Fix the call."
         return Reason(sentence, advice, self._sources_of(refused[-1]))
-
-    def _describe_refusal(self, index: int) -> str:
-        event = self.events[index]
-        whom = (
-            "" if event.client_id is None else f" for {formatting.format_client(event.client_id)}"
-        )
-        return f"a call{whom} was refused at {self.at(index)}"
 
     def _refused_without_client(self, after: int) -> list[int]:
         return [
@@ -398,7 +358,7 @@ class Diagnosis(Outcomes):
                 wait = f"channel_stub.wait_for('request', {event.client_id!r})"
                 return Reason(
                     f"the app's handler of {event.message} is still running, "
-                    f"which was called {self._describe_request(index)}",
+                    f"which was called {self.describe_request(index)}",
                     f"Wait for its answer: {wait}.",
                 )
         return None
@@ -410,7 +370,7 @@ class Diagnosis(Outcomes):
             is_browsers = event.kind == "request" and event.client_id is None
             if index not in about and not is_browsers:
                 continue
-            failure = describe_app_failure(event)
+            failure = self.describe_app_failure(index)
             if failure:
                 status, _, quote = event.outcome.partition(": ")
                 advice = f"Have the app handle POST {event.message}."
@@ -418,18 +378,11 @@ class Diagnosis(Outcomes):
                     answer = f" Its answer began {quote}." if quote and status[0].isdigit() else ""
                     advice = f"Fix the handler of {event.message}.{answer}"
                 return Reason(
-                    f"the app {failure} {self._describe_request(index)}, and what its handler was "
+                    f"the app {failure} {self.describe_request(index)}, and what its handler was "
                     "to send was not sent",
                     advice,
                 )
         return None
-
-    def _describe_request(self, index: int) -> str:
-        event = self.events[index]
-        if event.client_id is None:
-            return f"to {event.message} ({self.at(index)})"
-        what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
-        return f"when {formatting.format_client(event.client_id)} {what} ({self.at(index)})"
 
     def _find_rejection(self, client_id: str) -> Reason | None:
         rejected = self.messages(client_id, ("reject",))
@@ -448,7 +401,8 @@ class Diagnosis(Outcomes):
         return Reason(sentence, advice) if sentence else None
 
     def _find_running_thread(self, to: str | None) -> Reason | None:
-        thread = next(find_running_threads(), None)
+        older = () if self._stub is None else self._stub._older_threads
+        thread = next(find_running_threads(older), None)
         if thread is None:
             return None
         return Reason(f"{thread}, and may send it later", f"Wait for it: {_wait_for_send(to)}.")
@@ -557,9 +511,13 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     message: object,
     found: Sequence[int],
 ) -> Reason | None:
-    blocked = explain_blocked_loop()
-    if blocked is not None:
-        return blocked
+    coroutine = find_coroutine()
+    if coroutine:
+        return Reason(
+            "wait_for() blocks the event loop, in which nothing else runs meanwhile",
+            "Wait in another thread: await asyncio.to_thread(channel_stub.wait_for, ...).",
+            (f"blocked by {coroutine}",),
+        )
     running = diagnosis.find_running_handler(client_id)
     if running is not None:
         return running
@@ -578,129 +536,9 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     return Reason(diagnosis.describe_connection(client_id), advice)
 
 
-def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
-    """The messages of a test that nobody received and no assertion has named, a line each.
-
-    Args:
-        timeline: Of the stub.
-        strict: What counts: `dropped`, `unread` or both.
-
-    Returns:
-        For each message where it came from and what became of it; of more than twenty,
-        the first twenty and how many more there are. Empty if none was left.
-    """
-    diagnosis = Diagnosis(timeline)
-    lines = [
-        "; ".join((diagnosis.name_message(index), *diagnosis.sources(index)[:1]))
-        for index, event in enumerate(diagnosis.events)
-        if index not in timeline._acknowledged and diagnosis.is_left(index, strict)
-    ]
-    if len(lines) > _MOST_LEFT:
-        lines[_MOST_LEFT:] = [f"and {len(lines) - _MOST_LEFT:,} more"]
-    return lines
-
-
-def list_remarks(
-    stub: Stub, others: Mapping[str, Timeline] | None = None, text: str = ""
-) -> list[str]:
-    """What is worth knowing of a stub where a test has failed, a sentence each.
-
-    A time-out that is due and was not noticed, a refused call, an error of the app, another
-    stub that took messages, a thread that is still running.
-
-    Args:
-        stub: A ChannelServiceStub, open or closed.
-        others: The timelines of the test's other stubs, by where these were built, such as
-            "was built by test_it() at test_chat.py:41"; those that are active by default.
-        text: Of the failure: what it says already is left out.
-    """
-    if others is None:
-        others = {other._built_by: other.timeline for other in stub._other_stubs()}
-    diagnosis = Diagnosis(stub.timeline, stub)
-    remarks = [
-        f"{formatting.format_client(client_id)} was due to time out at "
-        f"{formatting.format_offset(due, diagnosis.start)}: the stub notices at its next call"
-        for client_id, due in stub._overdue()
-    ]
-    for index in range(len(diagnosis.events)):
-        remark = diagnosis.remark(index)
-        if remark and remark not in text:
-            remarks.append("; ".join(filter(None, (remark, diagnosis.source(index)))))
-    for built_by, timeline in others.items():
-        count = sum(event.kind in ("send", "drop") for event in timeline)
-        if count and built_by not in text and not diagnosis.messages(None):
-            messages = formatting.plural(count, "message")
-            remarks.append(f"{messages} went to another stub, which {built_by}")
-    threads = [thread for thread in find_running_threads() if thread not in text]
-    remarks += [f"{thread}: what it sends comes later" for thread in threads]
-    if len(remarks) > _MOST_LEFT:
-        remarks[_MOST_LEFT:] = [f"and {len(remarks) - _MOST_LEFT:,} more"]
-    return remarks
-
-
-def is_alike(left: str, right: str) -> bool:
-    """Whether one client id is likely the other, misspelt: two letters swapped, one doubled."""
-    if matching.spelling_difference(left, right):
-        return True
-    if len(left) != len(right):
-        singles = (re.sub(r"([^\W\d_])\1+", r"\1", text) for text in (left, right))
-        return len({*singles}) == 1
-    apart = [i for i, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]]
-    if len(apart) != 2 or apart[0] + 1 != apart[1]:  # noqa: PLR2004 (two letters)
-        return False
-    first, second = apart
-    return (left[first], left[second]) == (right[second], right[first]) and left[
-        first : second + 1
-    ].isalpha()
-
-
 def times(count: int) -> str:
     """How often: "not once", "once", "twice", "3 times"."""
     return {0: "not once", 1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def describe_app_failure(event: Event) -> str:
-    """What the app did wrong in its answer to a request: "answered 500 ..."; or empty."""
-    status = event.outcome.partition(": ")[0]
-    if re.match(r"[45]\d\d ", status):
-        return f"answered {status}"
-    if re.match(r"\d\d\d ", status) or status in _NO_ANSWER:
-        return ""
-    return f"raised {event.outcome}"
-
-
-def find_running_threads() -> Iterator[str]:
-    """The other threads that run code of the test or the app, or are to: a sentence each."""
-    frames = sys._current_frames()
-    for thread in threading.enumerate():
-        frame = None if thread is threading.current_thread() else frames.get(thread.ident or 0)
-        while frame is not None and not _is_of_the_test(frame.f_code):
-            frame = frame.f_back
-        later = getattr(getattr(thread, "function", None), "__code__", None)
-        if frame is not None:
-            place = formatting.format_source((frame.f_code, frame.f_lineno))
-            yield f"a thread is still running {formatting.describe_source(place)}"
-        elif later is not None and _is_of_the_test(later):
-            place = formatting.format_source((later, later.co_firstlineno))
-            yield f"a threading.Timer has still to run {formatting.describe_source(place)}"
-
-
-def _is_of_the_test(code: CodeType) -> bool:
-    """Whether code is neither ours, nor Python's, nor of an installed package."""
-    return not code.co_filename.startswith((*_NOT_THE_TEST, "<"))
-
-
-def explain_blocked_loop() -> Reason | None:
-    """The reason of a wait in a coroutine; None where the caller is in none."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-            place = formatting.format_source((frame.f_code, frame.f_lineno))
-            sentence = "wait_for() blocks the event loop, in which nothing else runs meanwhile"
-            advice = "Wait in another thread: await asyncio.to_thread(channel_stub.wait_for, ...)."
-            return Reason(sentence, advice, (f"blocked by {formatting.describe_source(place)}",))
-        frame = frame.f_back
-    return None
 
 
 def _wait_for_send(to: str | None) -> str:

@@ -141,6 +141,20 @@ def spelling_difference(left: str, right: str) -> str:
     return " and ".join(needed)
 
 
+def is_misspelt(left: str, right: str) -> bool:
+    """Whether one client id is likely the other, misspelt: two letters swapped, one doubled."""
+    if spelling_difference(left, right):
+        return True
+    if len(left) != len(right):
+        singles = (re.sub(r"([^\W\d_])\1+", r"\1", text) for text in (left, right))
+        return len({*singles}) == 1
+    apart = [i for i, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]]
+    if len(apart) != 2 or apart[0] + 1 != apart[1]:  # noqa: PLR2004 (two letters)
+        return False
+    swapped = left[apart[0] : apart[1] + 1]
+    return swapped.isalpha() and swapped[::-1] == right[apart[0] : apart[1] + 1]
+
+
 def _is_same(expected: object, found: object) -> bool:
     if isinstance(expected, dict):
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
@@ -33,6 +34,8 @@ _VERBS = {
     "refuse": "called",
     "request": "caused",
 }
+# Outcomes of requests that say nothing of the app's handler.
+_NO_ANSWER = ("no app", "under way", "not delivered", "interrupted")
 # The events whose line of code a timeline shows.
 _WITH_SOURCE = ("send", "drop", "read", "clear", "close", "disconnect", "error", "refuse")
 
@@ -72,6 +75,11 @@ class Outcomes:
             and event.kind in kinds
             and (to is None or event.client_id in addresses)
         ]
+
+    def find_matching(self, indexes: Sequence[int], expected: object) -> list[int]:
+        """Those of some events whose messages are as expected."""
+        events = self.events
+        return [i for i in indexes if matching.may_match(expected, events[i].message or "")]
 
     # One message.
 
@@ -222,6 +230,36 @@ class Outcomes:
         if event.outcome == "client" and self._is_of_another_client(event):
             return f"another client of {formatting.format_client(event.client_id)}"
         return _READERS.get(event.outcome, event.outcome)
+
+    def name_message(self, index: int) -> str:
+        """A message, to whom, and what became of it, in one sentence."""
+        event = self.events[index]
+        message = formatting.quoted(event.message or "")
+        return f"{message} to {formatting.format_client(event.client_id)} {self.describe(index)}"
+
+    def describe_refusal(self, index: int) -> str:
+        """A refused call, without the reason: "a call for alice was refused at +1.5 s"."""
+        event = self.events[index]
+        whom = f" for {formatting.format_client(event.client_id)}" if event.client_id else ""
+        return f"a call{whom} was refused at {self.at(index)}"
+
+    def describe_request(self, index: int) -> str:
+        """What a request to the app was about: "when alice connected (+1.5 s)"."""
+        event = self.events[index]
+        if event.client_id is None:
+            return f"to {event.message} ({self.at(index)})"
+        what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
+        return f"when {formatting.format_client(event.client_id)} {what} ({self.at(index)})"
+
+    def describe_app_failure(self, index: int) -> str:
+        """What the app did wrong in its answer to a request: "answered 500 ..."; or empty."""
+        event = self.events[index]
+        status = event.outcome.partition(": ")[0]
+        if event.kind != "request" or status in _NO_ANSWER:
+            return ""
+        if re.match(r"[45]\d\d ", status):
+            return f"answered {status}"
+        return "" if re.match(r"\d\d\d ", status) else f"raised {event.outcome}"
 
 
 def format_record(

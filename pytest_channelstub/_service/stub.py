@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections import deque
 from functools import partial
 from pathlib import PurePath
@@ -164,6 +165,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._number = sum(
             getattr(stub, "_origin", None) == self._origin for stub in apiproxy.registry.stubs()
         )
+        self._older_threads = frozenset(threading.enumerate())
         self.clock._attach(self)
         apiproxy.registry.activate(self)
 
@@ -1007,6 +1009,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         _check_reset(what)
         if what == "nothing" or self._is_closed:
             return
+        self._older_threads = frozenset(threading.enumerate())
         self._touch()
         self._wait_until_idle(_LEAVE_TIME)
         for page in [*self._pages.values()]:

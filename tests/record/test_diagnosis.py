@@ -17,8 +17,8 @@ from pytest_channelstub import (
     assert_sent,
     channel,
 )
-from pytest_channelstub._record.diagnosis import describe_left_messages, list_remarks
 from pytest_channelstub._record.outcomes import format_record
+from pytest_channelstub._record.remarks import describe_left_messages, list_remarks
 
 
 def first_line(assertion, *arguments, **keywords):

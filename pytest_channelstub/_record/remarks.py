@@ -1,0 +1,98 @@
+"""What is worth knowing where a test has failed, or has left messages behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_channelstub._record import formatting
+from pytest_channelstub._record.history import TAKEN
+from pytest_channelstub._record.outcomes import Outcomes
+from pytest_channelstub._record.threads import find_running_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from pytest_channelstub._record.diagnosis import Stub
+    from pytest_channelstub._record.timeline import Timeline
+
+_MOST = 20
+"""How many lines a list of remarks or messages has."""
+
+
+def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
+    """The messages of a test that nobody received and no assertion has named, a line each.
+
+    Args:
+        timeline: Of the stub.
+        strict: What counts: `dropped`, `unread` or both.
+
+    Returns:
+        For each message where it came from and what became of it; of more than twenty,
+        the first twenty and how many more there are. Empty if none was left.
+    """
+    outcomes = Outcomes(timeline)
+    lines = [
+        "; ".join((outcomes.name_message(index), *outcomes.sources(index)[:1]))
+        for index in range(len(outcomes.events))
+        if index not in timeline._acknowledged and _is_left(outcomes, index, strict)
+    ]
+    return _shorten(lines)
+
+
+def list_remarks(
+    stub: Stub, others: Mapping[str, Timeline] | None = None, text: str = ""
+) -> list[str]:
+    """What is worth knowing of a stub where a test has failed, a sentence each.
+
+    A time-out that is due and was not noticed, a refused call, an error of the app, another
+    stub that took messages, a thread that is still running.
+
+    Args:
+        stub: A ChannelServiceStub, open or closed.
+        others: The timelines of the test's other stubs, by where these were built, such as
+            "was built by test_it() at test_chat.py:41"; those that are active by default.
+        text: Of the failure: what it says already is left out.
+    """
+    if others is None:
+        others = {other._built_by: other.timeline for other in stub._other_stubs()}
+    outcomes = Outcomes(stub.timeline)
+    remarks = [
+        f"{formatting.format_client(client_id)} was due to time out at "
+        f"{formatting.format_offset(due, outcomes.start)}: the stub notices at its next call"
+        for client_id, due in stub._overdue()
+    ]
+    for index in range(len(outcomes.events)):
+        remark = _remark(outcomes, index)
+        if remark and remark not in text:
+            remarks.append("; ".join(filter(None, (remark, outcomes.source(index)))))
+    for built_by, timeline in others.items():
+        count = sum(event.kind in ("send", "drop") for event in timeline)
+        if count and built_by not in text and not outcomes.messages(None):
+            messages = formatting.plural(count, "message")
+            remarks.append(f"{messages} went to another stub, which {built_by}")
+    threads = [thread for thread in find_running_threads(stub._older_threads) if thread not in text]
+    remarks += [f"{thread}: what it sends comes later" for thread in threads]
+    return _shorten(remarks)
+
+
+def _is_left(outcomes: Outcomes, index: int, strict: Collection[str]) -> bool:
+    """Whether a message was dropped, or is unread, where `strict` has that count."""
+    if outcomes.events[index].kind == "drop":
+        return "dropped" in strict
+    outcome = outcomes.history.outcomes.get(index)
+    return "unread" in strict and outcome is not None and outcome.kind not in ("read", TAKEN)
+
+
+def _remark(outcomes: Outcomes, index: int) -> str:
+    """What is worth knowing of an event that no message tells of; mostly nothing."""
+    event = outcomes.events[index]
+    if event.kind == "refuse":
+        return outcomes.describe_refusal(index)
+    failure = outcomes.describe_app_failure(index)
+    return f"the app {failure} {outcomes.describe_request(index)}" if failure else ""
+
+
+def _shorten(lines: list[str]) -> list[str]:
+    if len(lines) <= _MOST:
+        return lines
+    return [*lines[:_MOST], f"and {len(lines) - _MOST:,} more"]
