@@ -52,12 +52,7 @@ class Token:
 
 
 def to_text(value: object) -> str:
-    """Read text: a str, or its UTF-8 bytes, which are one as on Python 2.
-
-    Raises:
-        TypeError: `value` is neither.
-        UnicodeDecodeError: `value` is bytes that are not UTF-8.
-    """
+    """Read text: a str, or its UTF-8 bytes, which are one as on Python 2."""
     if isinstance(value, str):
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, bytes):
@@ -66,14 +61,7 @@ def to_text(value: object) -> str:
 
 
 def make(identifier: str, random_part: int, expires: int, client_id: str) -> str:
-    """Make a token's text, as the SDK's stub does.
-
-    Args:
-        identifier: The service's name, without a dash.
-        random_part: Any number; it tells two tokens of one client apart.
-        expires: The second since the epoch at which the token expires.
-        client_id: The client, as text that UTF-8 can hold.
-    """
+    """Make a token's text, as the SDK's stub does."""
     signed = f"{identifier}-{random_part}-{expires}-{client_id}"
     return f"{_digest(signed)}-{signed}"
 

@@ -136,11 +136,7 @@ def _ToChannelError(error: Any) -> Exception:
 
 
 def _ValidateClientId(client_id: object) -> str:
-    """Check a client id, as the SDK's function of this name does; gives it as a str.
-
-    Raises:
-        InvalidChannelClientIdError: It is not text, or over 256 UTF-8 bytes.
-    """
+    """Check a client id, as the SDK's function of this name does; gives it as a str."""
     return _check_text(
         "client id", client_id, MAXIMUM_CLIENT_ID_LENGTH, InvalidChannelClientIdError
     )

@@ -102,13 +102,6 @@ def install(mode: str = "auto") -> Installation:
     Example:
         >>> installation = install("auto")
         >>> installation.undo()
-
-    Args:
-        mode: `"auto"`: where an SDK is installed. `"always"`: also without one.
-            `"never"`: nothing is touched.
-
-    Raises:
-        ValueError: `mode` is none of these.
     """
     if mode not in MODES:
         message = f"the mode is {mode!r}: pass one of {', '.join(map(repr, MODES))}"

@@ -131,15 +131,7 @@ def _patch_testbed(module: Any) -> None:
 
 
 def _init_channel_stub(self: Any, enable: bool = True) -> None:
-    """Enable the channel stub, or have calls of the service fail.
-
-    Args:
-        self: The `Testbed`.
-        enable: True: the stub of a `channel_stub` fixture, else one on the system clock.
-
-    Raises:
-        NotActivatedError: The testbed is not activated.
-    """
+    """Enable the channel stub, or have calls of the service fail."""
     from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415 (at pytest's start it costs 20 ms)
 
     self._disable_stub(_SERVICE)

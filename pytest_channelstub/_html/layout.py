@@ -80,12 +80,7 @@ class Lane(NamedTuple):
 
 
 class Layout:
-    """A timeline's picture, before it is drawn.
-
-    Args:
-        timeline: What happened.
-        first: Index of the test's first event. What began before it is drawn from the top.
-    """
+    """A timeline's picture, before it is drawn."""
 
     def __init__(self, timeline: Timeline, first: int) -> None:
         self.start = timeline.start

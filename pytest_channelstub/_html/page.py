@@ -55,21 +55,7 @@ def write_page(
     timelines: Sequence[tuple[Timeline, int]],
     failure: str = "",
 ) -> PageSummary:
-    """Write a test's page.
-
-    Args:
-        directory: Where to; it is made where it is missing.
-        nodeid: The test.
-        outcome: `passed`, `failed` or `skipped`.
-        timelines: Of the stubs that the test used, each with the index of its first event.
-        failure: The text of the failure, if it failed.
-
-    Returns:
-        What `write_index` needs.
-
-    Raises:
-        OSError: The page cannot be written. What was there before is as it was.
-    """
+    """Write a test's page."""
     charts = [Layout(timeline, first) for timeline, first in timelines]
     headings = [f"Stub {number}" for number in range(1, len(charts) + 1)]
     where, name = _split_nodeid(nodeid)
@@ -105,15 +91,7 @@ def write_page(
 
 
 def write_index(directory: Path, pages: Iterable[PageSummary]) -> None:
-    """Write the index, failed tests first, and remove the pages of earlier runs.
-
-    Args:
-        directory: Where the pages are.
-        pages: What `write_page` returned in this run.
-
-    Raises:
-        OSError: The index cannot be written, or an old page cannot be removed.
-    """
+    """Write the index, failed tests first, and remove the pages of earlier runs."""
     ordered = sorted(pages, key=lambda page: (_ORDER.get(page["outcome"], 2), page["nodeid"]))
     outcomes = Counter(page["outcome"] for page in ordered)
     body = _fill(

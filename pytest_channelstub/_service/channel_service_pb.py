@@ -147,11 +147,7 @@ class ProtocolBuffer:
     __hash__ = None  # type: ignore[assignment]  # a message changes
 
     def IsInitialized(self, errors: list[str] | None = None) -> bool:
-        """Whether every required field is set.
-
-        Args:
-            errors: Takes a line for each field that is missing.
-        """
+        """Whether every required field is set."""
         missing = [name for name in self._required if getattr(self, f"_{name}") is None]
         if errors is not None:
             errors.extend(f"Required field: {name} not set." for name in missing)

@@ -285,11 +285,7 @@ class FakeClock:
                 _check_repetition(client_id, move.timeouts)
 
     def _step_towards(self, move: _Move) -> tuple[int, Any] | None:
-        """Move to the first timer that is due by then, of all stubs on this clock.
-
-        Returns:
-            When it is due, and its stub; None at the goal, and after a reset.
-        """
+        """Move to the first timer that is due by then, of all stubs on this clock."""
         if self._resets != move.resets:
             return None
         goal = move.goal
@@ -309,10 +305,6 @@ class SystemClock(FakeClock):
 
     `advance`, `tick` and `move_to` move the time with which freezegun holds the process,
     if it does. What time-machine or a `time_func` gives is not theirs to move.
-
-    Args:
-        time_func: Gives seconds since the epoch; None for what `time.time` is at the
-            moment of the call, so that a frozen time is followed.
     """
 
     _is_own = False
@@ -374,19 +366,7 @@ def real_monotonic() -> float:
 
 
 def read_duration(value: float | timedelta, name: str = "delta") -> int:
-    """Read a length of time.
-
-    Args:
-        value: Seconds, or a timedelta.
-        name: The argument's name, for the error's text.
-
-    Returns:
-        Whole microseconds.
-
-    Raises:
-        TypeError: `value` is neither.
-        ValueError: `value` is not finite, or longer than any calendar.
-    """
+    """Read a length of time."""
     if isinstance(value, timedelta):
         return value // _MICROSECOND
     return _read_number(value, name, allowed="a number or a timedelta")
@@ -406,19 +386,7 @@ def _read_number(value: float, name: str, unit: int = 1, *, allowed: str = "a nu
 
 
 def to_microseconds(moment: Moment) -> int:
-    """Read a point in time.
-
-    Args:
-        moment: A datetime or date (a naive one is UTC), an ISO 8601 string (`20240229`
-            too), seconds since the epoch, or a string of such a number.
-
-    Returns:
-        Whole microseconds since the epoch.
-
-    Raises:
-        TypeError: `moment` is none of these.
-        ValueError: `moment` is not a time between the years 1 and 9999.
-    """
+    """Read a point in time."""
     if isinstance(moment, str):
         moment = _parse(moment)
     if isinstance(moment, date):

@@ -85,10 +85,6 @@ class FrozenClock(FakeClock):
     `time.thread_time` and `time.clock_gettime`; an event loop's `time()`; a function of
     `time` that was taken before and is kept in a default, a class or an object; and the
     modules that measure or wait: pytest, Hypothesis and others (see `_REAL_TIME_MODULES`).
-
-    Args:
-        start: As of a `FakeClock`.
-        real_time_modules: Names of more modules and packages whose code sees real time.
     """
 
     def __init__(
@@ -98,11 +94,7 @@ class FrozenClock(FakeClock):
         self._real_time_modules = _REAL_TIME_MODULES.union(real_time_modules)
 
     def _freeze(self) -> None:
-        """Hold the process at this clock's time, until `_thaw`.
-
-        Raises:
-            RuntimeError: time-machine holds it already.
-        """
+        """Hold the process at this clock's time, until `_thaw`."""
         _process_time.hold(self)
 
     def _thaw(self) -> None:
@@ -261,12 +253,7 @@ def _check_time_machine() -> None:
 
 
 def _replace(values: dict[int, Any], prefixes: tuple[str, ...] = ("",)) -> None:
-    """Put other objects in the place of some, in the modules that are loaded.
-
-    Args:
-        values: By the identity of what is replaced.
-        prefixes: How the modules' names begin.
-    """
+    """Put other objects in the place of some, in the modules that are loaded."""
     names = {*_FAKES, *_FAKES.values()}
     for module_name, module in [*sys.modules.items()]:
         if module_name in _UNCHANGED_MODULES or not module_name.startswith(prefixes):
