@@ -21,9 +21,8 @@ SCOPES = ("function", "class", "module", "session")
 RESETS = ("queues", "all", "nothing")
 APPENGINE = ("auto", "always", "never")
 MARKERS = ("channel_stub", "channel_reset", "channel_error")
-BUILT_WITH = ("start", "clock", "seed")
-"""The keywords of `channel_stub` that count when the stub is built, and not later."""
 
+_BUILT_WITH = ("start", "clock", "seed")
 _HIGHEST_PORT = 65535
 _ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
 _NO_START = (
@@ -216,6 +215,12 @@ def read_settings(node: pytest.Item | pytest.Collector, base: Settings) -> Setti
         message = f"{node.nodeid}: @pytest.mark.channel_stub(start=...): {_NO_START}"
         pytest.fail(message, pytrace=False)
     return settings
+
+
+def find_build_keyword(markers: Iterable[pytest.Mark]) -> str | None:
+    """The first keyword of `channel_stub` among markers that counts when the stub is built."""
+    given = [name for marker in markers if marker.name == "channel_stub" for name in marker.kwargs]
+    return next((name for name in _BUILT_WITH if name in given), None)
 
 
 def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:

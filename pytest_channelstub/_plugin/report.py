@@ -140,7 +140,7 @@ def check_strict(session: Session) -> None:
     Raises:
         pytest.fail.Exception: It has.
     """
-    strict = session.wishes.settings.strict
+    strict = session.item_options.settings.strict
     if not strict:
         return
     from pytest_channelstub._record.remarks import describe_left_messages  # noqa: PLC0415 (only with strict)

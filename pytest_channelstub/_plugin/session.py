@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
@@ -133,7 +134,7 @@ class Session:
 
     Attributes:
         options: What holds for the whole run.
-        wishes: What the current test asks for.
+        item_options: What the current test asks for.
         watched: The stubs of the current test, and those that are older and still open.
         left_out: How many of the current test's stubs `watched` does not have any more.
         is_begun: Whether what outlives the current test has been reset for it.
@@ -144,8 +145,8 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = _options.read_run_options(config)
-        self._no_wishes = _options.ItemOptions(self.options.settings, self.options.reset)
-        self.wishes = self._no_wishes
+        self._default_options = _options.ItemOptions(self.options.settings, self.options.reset)
+        self.item_options = self._default_options
         self.watched: list[WatchedStub] = []
         self.left_out = 0
         self.is_begun = False
@@ -176,7 +177,7 @@ class Session:
         """
         self._note_late_errors()
         self._item, self._markers, self._own_markers = item, [], -1
-        self.wishes = self._no_wishes
+        self.item_options = self._default_options
         self._held_clock = None
         self.is_begun, self.left_out = False, 0
         self.outcomes.clear()
@@ -203,11 +204,11 @@ class Session:
         if not added:
             return
         self._markers = markers
-        self.wishes = _options.read_item_options(item, self.options)
+        self.item_options = _options.read_item_options(item, self.options)
         self._check_marker_scope(item)
         self._check_added(item, added)
         if self.is_begun:
-            self._apply_wishes()
+            self._apply_options()
 
     def begin_test(self) -> None:
         """Once a test: reset what outlives it, and have calls fail as the test asks."""
@@ -215,9 +216,9 @@ class Session:
         self.read_markers()
         for each in self.watched.copy():
             if each.owned is not None:
-                each.owned._begin_epoch(self.wishes.reset)
+                each.owned._begin_epoch(self.item_options.reset)
                 each.skip_earlier_events()
-        self._apply_wishes()
+        self._apply_options()
         self._follow_overrides()
         self._hold_time()
 
@@ -243,7 +244,7 @@ class Session:
 
     def lift_failing_calls(self) -> None:
         """Have no call fail any more, as the test is over."""
-        if self.wishes.failing:
+        if self.item_options.failing:
             for each in self.watched:
                 if each.owned is not None:
                     each.owned._failing = ()
@@ -299,8 +300,8 @@ class Session:
         if seed is not None:
             stub.seed = seed
         stub.app = app
-        stub._presence = self.wishes.settings.presence if self.is_begun else presence
-        stub._failing = self.wishes.failing
+        stub._presence = self.item_options.settings.presence if self.is_begun else presence
+        stub._failing = self.item_options.failing
         self._find(stub).owned = stub
         if frozen is not None:
             stub._closing.append(frozen._thaw)
@@ -315,7 +316,7 @@ class Session:
         """Build the stub of `channel_stub`, for the current test or what is around it."""
         assert self._item is not None  # noqa: S101 (fixtures are built for tests)
         self.read_markers()
-        settings, node = self.wishes.settings, self._node_of_scope(self._item)
+        settings, node = self.item_options.settings, self._node_of_scope(self._item)
         if node is not self._item:
             settings = _options.read_settings(node, self.options.settings)
         stub = self.build(
@@ -407,15 +408,15 @@ class Session:
         found = (each for each in reversed(self.watched) if each.reference() is stub)
         return next(found, None) or self._watch(stub)
 
-    def _apply_wishes(self) -> None:
+    def _apply_options(self) -> None:
         for each in self.watched:
             if each.owned is not None:
-                each.owned._failing = self.wishes.failing
-                each.owned._presence = self.wishes.settings.presence
+                each.owned._failing = self.item_options.failing
+                each.owned._presence = self.item_options.settings.presence
 
     def _hold_time(self) -> None:
         """Hold the process's time for a test, from before its first fixture to after its last."""
-        item, settings = self._item, self.wishes.settings
+        item, settings = self._item, self.item_options.settings
         is_asked = "channel_stub" in getattr(item, "fixturenames", ())
         if settings.clock != "freeze" or self.options.scope != "function" or not is_asked:
             return
@@ -440,10 +441,10 @@ class Session:
         funcargs = getattr(self._item, "funcargs", {})
         stub, missing = funcargs.get("channel_stub"), object()
         app = funcargs.get("channel_app", missing)
-        built_with = next(
-            (each.fixture_app for each in self.watched if each.reference() is stub), None
-        )
-        if app is missing or stub is None or built_with is None or built_with == (app,):
+        shared = next((each for each in self.watched if each.reference() is stub), None)
+        if stub is None or shared is None or shared.fixture_app is None:
+            return
+        if app is missing or app is shared.fixture_app[0]:
             return
         self._undo.append(functools.partial(setattr, stub, "app", stub.app))
         stub.app = app
@@ -466,38 +467,32 @@ class Session:
         scope = self.options.scope
         if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
             return
-        node = self._node_of_scope(item)
-        for each in reversed(item.listchain()):
-            if each is node:
-                return
-            for marker in each.own_markers:
-                name = next((name for name in _options.BUILT_WITH if name in marker.kwargs), None)
-                if marker.name == "channel_stub" and name is not None:
-                    advice = (
-                        f"set the ini option channelstub_{name}"
-                        if scope == "session"
-                        else f"mark the {scope}"
-                    )
-                    message = (
-                        f"{item.nodeid}: @pytest.mark.channel_stub({name}=...) comes too late: the "
-                        f"stub is built once for the {scope}; {advice}, or use "
-                        "channelstub_scope=function"
-                    )
-                    pytest.fail(message, pytrace=False)
+        around = self._node_of_scope(item)
+        inner = itertools.takewhile(lambda node: node is not around, reversed(item.listchain()))
+        markers = [each for node in inner for each in node.own_markers]
+        name = _options.find_build_keyword(markers)
+        if name is not None:
+            place = f"mark the {scope}"
+            if scope == "session":
+                place = f"set the ini option channelstub_{name}"
+            message = (
+                f"{item.nodeid}: @pytest.mark.channel_stub({name}=...) comes too late: the stub is "
+                f"built once for the {scope}; {place}, or use channelstub_scope=function"
+            )
+            pytest.fail(message, pytrace=False)
 
     def _check_added(self, item: pytest.Item, added: list[pytest.Mark]) -> None:
         """Refuse a marker that a fixture has added after the time at which it counts."""
         is_built = any(each.fixture_app and each.is_new for each in self.watched)
-        for marker in added:
-            late = [name for name in _options.BUILT_WITH if is_built and name in marker.kwargs]
-            if marker.name == "channel_reset" and self.is_begun:
-                late = ["what"]
-            if late:
-                message = (
-                    f"{item.nodeid}: the marker {marker.name}({late[0]}=...) was added too late: "
-                    "the stub is there already. Mark the test itself"
-                )
-                pytest.fail(message, pytrace=False)
+        late = _options.find_build_keyword(added) if is_built else None
+        if self.is_begun and any(each.name == "channel_reset" for each in added):
+            late = "channel_reset"
+        if late is not None:
+            message = (
+                f"{item.nodeid}: a fixture has added the marker of {late!r} too late: the stub is "
+                "built and reset already. Mark the test itself"
+            )
+            pytest.fail(message, pytrace=False)
 
     def _start_server(
         self, stub: ChannelServiceStub, app: Callable[..., Any] | None

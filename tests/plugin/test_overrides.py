@@ -193,7 +193,7 @@ def test_a_marker_that_a_fixture_adds_too_late_is_an_error(pytester, marker):
     result = pytester.runpytest()
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*::test_it: the marker channel_* was added too late: *"])
+    result.stdout.fnmatch_lines(["*::test_it: a fixture has added the marker of '*' too late: *"])
 
 
 def test_a_marker_on_a_test_without_a_stub_is_warned_of(pytester):
