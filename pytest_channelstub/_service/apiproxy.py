@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._service.delivery import call_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -316,16 +317,14 @@ class _Registry:
 
     def activate(self, stub: APIProxyStub) -> None:
         """Put a stub before those that are active already."""
-        with self._lock:
-            self._stubs = (*self._without(stub), weakref.ref(stub))
+        call_locked(self._lock, self._replace, stub, weakref.ref(stub))
         # Where pytest runs within pytest, the stub belongs to the inner one's test.
         for observe in self.observers[-1:]:
             observe(stub)
 
     def deactivate(self, stub: APIProxyStub) -> None:
         """Take a stub away; the one before it is active again."""
-        with self._lock:
-            self._stubs = self._without(stub)
+        call_locked(self._lock, self._replace, stub)
 
     def stubs(self) -> list[Any]:
         """The active stubs, the newest first."""
@@ -334,11 +333,15 @@ class _Registry:
 
     def find(self, service: str) -> Any | None:
         """The newest stub of a service, or None."""
-        stubs = self.stubs()
-        return next((stub for stub in stubs if stub._service_name == service), None)
+        for reference in reversed(self._stubs):
+            stub = reference()
+            if stub is not None and stub._service_name == service:
+                return stub
+        return None
 
-    def _without(self, stub: APIProxyStub) -> tuple[weakref.ref[Any], ...]:
-        return tuple(one for one in self._stubs if one() not in (None, stub))
+    def _replace(self, stub: APIProxyStub, *references: weakref.ref[Any]) -> None:
+        left = [one for one in self._stubs if one() not in (None, stub)]
+        self._stubs = (*left, *references)
 
     def renew_locks(self) -> None:
         """Free what other threads held when this process was forked: they are not here."""

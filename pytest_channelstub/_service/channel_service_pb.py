@@ -155,7 +155,8 @@ class ProtocolBuffer:
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        return sum(1 + _size(value) for value in self._set_fields().values())
+        values = [getattr(self, f"_{name}") for name in self._fields]
+        return sum([1 + _size(value) for value in values if value is not None])
 
     def Clear(self) -> None:
         """Unset every field."""
@@ -240,7 +241,11 @@ class VoidProto(ProtocolBuffer):
 def _size(value: str | int) -> int:
     """The size of a field on the wire, without its tag of one byte."""
     if isinstance(value, int):
-        # Seven bits a byte; a negative number fills all ten.
-        return 10 if value < 0 else max(1, (value.bit_length() + 6) // 7)
+        return _number_size(value)
     size = len(value.encode(errors="surrogatepass"))
-    return size + _size(size)
+    return size + _number_size(size)
+
+
+def _number_size(value: int) -> int:
+    # Seven bits a byte; a negative number fills all ten.
+    return 10 if value < 0 else max(1, (value.bit_length() + 6) // 7)

@@ -8,24 +8,23 @@ from outside, such as Ctrl-C, finds a step half done.
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import operator
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_channelstub._record.timeline import Kind, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.delivery import Outbox, Outgoing
 
 _Result = TypeVar("_Result")
-_call: Callable[[Callable[[], object]], object] = operator.call
+_consume = deque[object](maxlen=0).extend
 # Below this many timers, the cancelled ones cost less than a sweep.
 _SWEEP_FROM = 64
 
@@ -75,20 +74,20 @@ class Step:
         source: The line that caused it.
 
     Attributes:
-        operations: What to do, in order.
+        operations: What to do, in order: functions with their arguments.
     """
 
     def __init__(self, state: State, version: int, now: int, source: Source | None = None) -> None:
         self.version = version
         self.now = now
         self.source = source
-        self.operations: list[Callable[[], object]] = []
+        self.operations: list[tuple[Any, ...]] = []
         self._state = state
         self._new: dict[str, Client] = {}
 
     def do(self, operation: Callable[..., object], *arguments: object) -> None:
         """Have a built-in called when the step is committed."""
-        self.operations.append(functools.partial(operation, *arguments))
+        self.operations.append((operation, *arguments))
 
     def postpone(self, function: Callable[..., object], *arguments: object) -> None:
         """Have code that is not ours called once the lock is released, in order."""
@@ -160,14 +159,16 @@ class State:
 
     def commit(self, step: Step) -> bool:
         """Make a step, whole; False, and nothing is done, if the state has changed meanwhile."""
-        operations: Iterator[Callable[[], object]] = itertools.chain(
-            (functools.partial(self._version.remove, step.version),),
-            step.operations,
-            (functools.partial(self._version.append, step.version + 1),),
-        )
+        if not step.operations:
+            return step.version == self.version
+        operations = [
+            (self._version.remove, step.version),
+            *step.operations,
+            (self._version.append, step.version + 1),
+        ]
         try:
             # All of it runs in C, within this one call.
-            deque(map(_call, operations), maxlen=0)
+            _consume(itertools.starmap(operator.call, operations))
         except ValueError:
             if self._version:
                 return False

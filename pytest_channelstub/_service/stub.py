@@ -79,6 +79,8 @@ _INSTEAD = {
     "advance": "stub.clock.advance(seconds)",
 }
 
+# The message of a poll that has only just connected.
+_NOT_READ = object()
 _Result = TypeVar("_Result")
 
 
@@ -634,9 +636,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _touch(self) -> int:
         """Run the timers that are due; the time, in microseconds since the epoch."""
         reading = self._read_clock()
-        if self._is_closed:
-            return self.clock._now if reading is None else reading[1]
-        now = call_locked(self._lock, self._settle_time, reading)
+        now = self.clock._now if reading is None else reading[1]
+        if not self._is_closed and (now < self._state.now or self._state.is_due(now)):
+            now = call_locked(self._lock, self._settle_time, reading)
         self._deliver()
         return now
 
@@ -778,13 +780,32 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             is_wanted: Whether the poll is still to happen; asked in its very step.
             received: Takes the message as well.
         """
-        client_id = self._connect(token, None, is_wanted)
-        if client_id is None:
-            return None
-        # The app has heard of a new connection by now: its greeting is read at once.
-        message = self._step(self._plan_pop, client_id, token, reader, is_wanted, received)
-        self._log("Polling channel %s of client id %s: %r", token, client_id, message)
-        return message
+        how = reader, is_wanted, received
+        result, message = self._step(self._plan_poll, token, *how)
+        if isinstance(result, Error):
+            raise result
+        if message is _NOT_READ:
+            # The app has heard of a new connection by now: its greeting is read at once.
+            message = self._step(self._plan_pop, result, token, *how)
+        if result is not None:
+            self._log("Polling channel %s of client id %s: %r", token, result, message)
+        text: str | None = message
+        return text
+
+    def _plan_poll(
+        self,
+        step: Step,
+        token: str | bytes,
+        reader: str,
+        is_wanted: Callable[[], bool] | None,
+        received: list[str] | None,
+    ) -> tuple[str | Error | None, Any]:
+        result = self._plan_connect(step, token, None, is_wanted)
+        if result is None or isinstance(result, Error):
+            return result, None
+        if self._state.queue(result) is None:
+            return result, _NOT_READ
+        return result, self._plan_pop(step, result, token, reader, is_wanted, received)
 
     def _plan_pop(  # noqa: PLR0913, PLR0917 (see _poll)
         self,
