@@ -14,7 +14,13 @@ from pytest_channelstub._assertions import diff
 from pytest_channelstub._assertions.diff import show
 from pytest_channelstub._record import diagnosis, formatting, matching
 from pytest_channelstub._record.diagnosis import Diagnosis, Reason, times
-from pytest_channelstub._record.formatting import format_client, plural, settings
+from pytest_channelstub._record.formatting import (
+    format_advance,
+    format_client,
+    name_stub,
+    plural,
+    settings,
+)
 from pytest_channelstub._record.matching import ANY, may_match
 from pytest_channelstub._record.outcomes import client_id_of
 
@@ -140,16 +146,16 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
     known = Diagnosis(stub.timeline, stub)
     client_id = client_id_of(to)
     due, is_kept = stub._deadline_of(client_id)
-    end = f"channel_stub.disconnect({client_id!r})"
+    end = f"{name_stub()}.disconnect({client_id!r})"
     at = formatting.format_offset(due, stub.timeline.start)
     if is_kept:
         why = f"it is kept alive, until its token expires at the latest, and then times out ({at})"
         advice = f"End it with the client's close(), or with {end}."
     else:
         why = f"it times out at {at} if it does not poll before"
-        wait = f"channel_stub.wait_for('timeout', {client_id!r})"
+        wait = f"{name_stub()}.wait_for('timeout', {client_id!r})"
         if stub._is_clock_own:
-            wait = f"channel_clock.advance({due - stub.clock.time():g})"
+            wait = format_advance(due - stub.clock.time())
         advice = f"Let time pass: {wait}; or end it: {end}."
     last = known.history.connection(client_id)
     source = known.source(last.first) if last is not None and last.first is not None else ""
@@ -189,7 +195,7 @@ def token_expired(stub: ChannelServiceStub, token: object) -> str:
         f"{formatting.format_token(str(token))} is not expired: it is valid until {end}, for "
         f"{formatting.format_duration(left)} more"
     )
-    advice = f"Let time pass: channel_clock.advance({left:g})." if stub._is_clock_own else ""
+    advice = f"Let time pass: {format_advance(left)}." if stub._is_clock_own else ""
     return _compose(stub, token, headline, [], advice)
 
 
@@ -234,7 +240,7 @@ def _compose(
     details: Sequence[str],
     advice: str = "",
 ) -> str:
-    foreign = Diagnosis(stub.timeline).note_foreign_token(to)
+    foreign = Diagnosis(stub.timeline).describe_foreign_token(to)
     if foreign and foreign not in headline:
         details = [*details, foreign]
     return diagnosis.format_failure(stub.timeline, headline, details, advice)
@@ -247,11 +253,10 @@ def _explain_missing(
     if isinstance(expected, bytes):
         text = expected.decode("utf-8", "backslashreplace")
         return Reason("messages are text, and this is bytes", f"Pass {text!r}.")
-    return (
-        known.find_cause(to, expected, skip=skip)
-        or _compare_nearest(known, to, expected, skip)
-        or known.explain_silence(to)
-    )
+    cause = known.find_cause(to, expected, skip=skip)
+    if cause is None and expected is not ANY:
+        cause = _compare_nearest(known, to, expected, skip)
+    return cause or known.explain_silence(to)
 
 
 def _describe_state(known: Diagnosis, to: str, reason: Reason) -> list[str]:
@@ -341,9 +346,10 @@ def _explain_list(
     what = "".join(f", {show(one)}" for one in apart)
     if len(what) > _LONGEST_CALL or not all(isinstance(one, str) for one in apart):
         what = ", *messages"
+    how = "them one by one" if apart else "none"
     return Reason(
         f"a {type(unmet).__name__} stands for one JSON message",
-        f"Pass {'them one by one' if apart else 'none'}: assert_queued(stub, {client_id!r}{what}).",
+        f"Pass {how}: assert_queued({name_stub()}, {client_id!r}{what}).",
     )
 
 
@@ -361,7 +367,7 @@ def _explain_surplus(  # noqa: PLR0913, PLR0917 (what is known of the queue)
     wanted = "was not expected" if expected else "nothing was expected"
     advice = (
         "Expect it too, or read it before; "
-        f"assert_sent(stub, {client_id!r}, ...) looks at one message alone."
+        f"assert_sent({name_stub()}, {client_id!r}, ...) looks at one message alone."
     )
     if len(alike) > 1:
         events = [index for index in map(sent.__getitem__, alike) if index is not None]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, matching
+from pytest_channelstub._record.formatting import format_advance, format_connect, name_stub
 from pytest_channelstub._record.history import TAKEN
 from pytest_channelstub._record.outcomes import Outcomes, client_id_of, format_record, spell
 from pytest_channelstub._record.threads import find_coroutine, find_running_threads
@@ -99,9 +100,8 @@ class Diagnosis(Outcomes):
         if event.kind == "send":
             outcome = self.history.outcomes[index]
             if outcome.kind in ("read", "clear", "reset", TAKEN):
-                return (
-                    f"assert_sent(stub, {name}, ...) holds for messages that are not pending, too."
-                )
+                call = f"assert_sent({name_stub()}, {name}, ...)"
+                return f"{call} holds for messages that are not pending, too."
             if outcome.index is None:
                 return ""
             return self._advise_connection(address, self.history.connection(address, outcome.index))
@@ -122,7 +122,7 @@ class Diagnosis(Outcomes):
         self, address: str, before: Connection | None, index: int | None = None
     ) -> str:
         """How to have a client connected when event `index` happens."""
-        connect = f"channel_client({address!r})"
+        connect = format_connect(address)
         if before is None or before.last is None:
             return f"Connect it before the app sends: {connect}."
         end = self.events[before.last]
@@ -133,13 +133,13 @@ class Diagnosis(Outcomes):
                 "add_disconnect_event ends a connection after 2 s: leave it out, or connect again."
             )
         if self.token_end(before) is None:
-            keep = f"channel_client({address!r}, keep_alive=True)"
+            keep = format_connect(address, keep_alive=True)
             return f"Keep it connected: {keep}, or poll more often than every 2 s."
         until = self._now() if index is None else self.events[index].at
         minutes = math.ceil((until - before.since) / 60) + 1
         if minutes > _LONGEST_TOKEN:
             return f"Connect it again with a new token: {connect}."
-        keep = f"channel_client({address!r}, duration_minutes={minutes}, keep_alive=True)"
+        keep = format_connect(address, minutes, keep_alive=True)
         return f"Give it a token that lasts longer: {keep}, or connect it again: {connect}."
 
     # One message that was expected, and is not there.
@@ -239,7 +239,7 @@ class Diagnosis(Outcomes):
             or Reason(self.describe_never(client_id, subject), self._advise_first(client_id))
         )
 
-    def note_foreign_token(self, to: object) -> str:
+    def describe_foreign_token(self, to: object) -> str:
         """That a token was not made in this test; empty for any other address."""
         if not isinstance(to, str) or _tokens.read(to) is None:
             return ""
@@ -260,10 +260,10 @@ class Diagnosis(Outcomes):
         error, _, origin = event.outcome.partition(": ")[2].partition(" (")
         origin = origin.removesuffix(")")
         if origin == "SetError":
-            advice = "stub.SetError(None) removes it."
+            advice = f"{name_stub()}.SetError(None) removes it."
         elif origin.startswith("SetError for "):
             call = origin.removeprefix("SetError for ")
-            advice = f"stub.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
+            advice = f"{name_stub()}.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
         else:
             advice = "Remove that marker, or have the app handle the error."
         sentence = (
@@ -355,7 +355,7 @@ class Diagnosis(Outcomes):
         for index in self.messages(to, ("request",)):
             event = self.events[index]
             if event.outcome == "under way":
-                wait = f"channel_stub.wait_for('request', {event.client_id!r})"
+                wait = f"{name_stub()}.wait_for('request', {event.client_id!r})"
                 return Reason(
                     f"the app's handler of {event.message} is still running, "
                     f"which was called {self.describe_request(index)}",
@@ -392,11 +392,11 @@ class Diagnosis(Outcomes):
         sentence = (
             f"its connection was rejected at {at}: {self.describe_expired(event.token or '')}"
         )
-        advice = f"Connect it with a new token: channel_client({client_id!r})."
+        advice = f"Connect it with a new token: {format_connect(client_id)}."
         return Reason(sentence, advice, self._sources_of(rejected[-1]))
 
     def _find_foreign_token(self, to: str | None) -> Reason | None:
-        sentence = self.note_foreign_token(to)
+        sentence = self.describe_foreign_token(to)
         advice = "Use a token that create_channel has returned in this test."
         return Reason(sentence, advice) if sentence else None
 
@@ -436,12 +436,8 @@ class Diagnosis(Outcomes):
         if stub is None or not self.messages(to, ("connect",)):
             return []
         if stub.app is None:
-            return [
-                (
-                    "No app is set, so no handler is called when a client connects: override the "
-                    "channel_app fixture."
-                )
-            ]
+            override = f"set {name_stub()}.app, or override the channel_app fixture"
+            return [f"No app is set, so no handler is called when a client connects: {override}."]
         return [] if stub._presence else ["presence is off, so the app's handlers are not called."]
 
     def _sources_of(self, index: int) -> tuple[str, ...]:
@@ -457,9 +453,9 @@ class Diagnosis(Outcomes):
         if self.messages(client_id, ("create",)):
             return (
                 "create_channel makes a token, and does not connect: "
-                f"channel_client({client_id!r}) does both."
+                f"{format_connect(client_id)} does both."
             )
-        return f"Connect it: channel_client({client_id!r})."
+        return f"Connect it: {format_connect(client_id)}."
 
 
 def format_failure(
@@ -515,7 +511,7 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     if coroutine:
         return Reason(
             "wait_for() blocks the event loop, in which nothing else runs meanwhile",
-            "Wait in another thread: await asyncio.to_thread(channel_stub.wait_for, ...).",
+            f"Wait in another thread: await asyncio.to_thread({name_stub()}.wait_for, ...).",
             (f"blocked by {coroutine}",),
         )
     running = diagnosis.find_running_handler(client_id)
@@ -532,7 +528,7 @@ def _explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
         return diagnosis.explain_unconnected(client_id, _name(client_id))
     advice = ""
     if kind == "timeout" and stub._is_clock_own:
-        advice = "The stub's clock moves only when the test moves it: channel_clock.advance(2)."
+        advice = f"The stub's clock moves only when the test moves it: {format_advance(2)}."
     return Reason(diagnosis.describe_connection(client_id), advice)
 
 
@@ -543,7 +539,7 @@ def times(count: int) -> str:
 
 def _wait_for_send(to: str | None) -> str:
     name = "" if to is None else f", {client_id_of(to)!r}"
-    return f"channel_stub.wait_for('send'{name})"
+    return f"{name_stub()}.wait_for('send'{name})"
 
 
 def _name(to: str | None) -> str:

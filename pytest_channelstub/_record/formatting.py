@@ -25,8 +25,9 @@ class Settings:
 
     Attributes:
         full: Whether failures show everything, however long, as with pytest's `-vv`.
-        show_timeline: Whether an assertion's text ends with the timeline. The plugin says
-            no: under pytest the timeline stands in a section of the report.
+        show_timeline: Whether an assertion's text ends with the timeline, and its advice
+            does without fixtures. The plugin says no: under pytest the timeline stands in a
+            section of the report.
     """
 
     full: bool = False
@@ -209,7 +210,7 @@ def format_events(
     events: Iterable[Event],
     start: float,
     limit: int | None = SHORT,
-    notes: Sequence[str] = (),
+    suffixes: Sequence[str] = (),
     *,
     colour: bool = False,
 ) -> list[str]:
@@ -219,7 +220,7 @@ def format_events(
         events: In their order.
         start: The time that theirs are relative to, in seconds since the epoch.
         limit: How many characters of a message to show; None for all.
-        notes: What stands at the end of each event's line; none leaves them out.
+        suffixes: What stands at the end of each event's line; none leaves them out.
         colour: Whether to colour the kinds, for a terminal.
     """
     rows = [
@@ -237,9 +238,9 @@ def format_events(
         time, name = " " * (first - width(at)) + at, _pad(kind, second)
         if colour:
             time, name = _paint(time, "2"), _paint(name, _COLOURS.get(kind, ""))
-        note = notes[number] if notes else ""
+        suffix = suffixes[number] if suffixes else ""
         lines.append(
-            f"{time}  {name}  {_pad(whose, third)}  {rest}{'  ' * bool(note)}{note}".rstrip()
+            f"{time}  {name}  {_pad(whose, third)}  {rest}{'  ' * bool(suffix)}{suffix}".rstrip()
         )
     return lines
 
@@ -279,6 +280,26 @@ def describe_source(source: str) -> str:
     if name.isidentifier():
         name += "()"
     return f"{name} at {place}" if name else place
+
+
+def name_stub() -> str:
+    """What advice calls the stub: its fixture, and outside pytest a variable."""
+    return "stub" if settings.show_timeline else "channel_stub"
+
+
+def format_connect(client_id: str, minutes: int | None = None, *, keep_alive: bool = False) -> str:
+    """The call that connects a client, for advice."""
+    duration = "" if minutes is None else f", duration_minutes={minutes}"
+    alive = ", keep_alive=True" if keep_alive else ""
+    if settings.show_timeline:
+        return f"ChannelClient(stub, channel.create_channel({client_id!r}{duration}){alive})"
+    return f"channel_client({client_id!r}{duration}{alive})"
+
+
+def format_advance(seconds: float) -> str:
+    """The call that moves the clock on, for advice."""
+    clock = "stub.clock" if settings.show_timeline else "channel_clock"
+    return f"{clock}.advance({round(seconds, 6):.15g})"
 
 
 def plural(count: int, noun: str) -> str:

@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         kind: `pending`, `taken`, `read`, `clear`, `reset`, or one of `ENDS`.
-        index: The event that did it; None while pending, or where none tells of it.
+        index: The event that did it; None while pending, or where no event is recorded.
     """
 
     kind: str = PENDING
@@ -118,7 +118,7 @@ def _read(history: History, index: int, event: Event) -> None:
     if event.outcome != "pop":
         _hear(history, index, event)
     queue = history.queues.get(event.client_id or "", ())
-    # Whoever holds the live list may have taken messages out of it unseen.
+    # A test that holds the live list may have taken messages out of it unseen.
     for sent in queue:
         if history.events[sent].message == event.message:
             history.outcomes[sent] = Outcome("read", index)

@@ -116,15 +116,15 @@ class Outcomes:
         verb = _VERBS.get(event.kind, event.kind)
         return f"{verb} by {formatting.describe_source(event.source)}"
 
-    def note(self, index: int) -> str:
+    def suffix(self, index: int) -> str:
         """What a timeline says at the end of an event's line."""
         event = self.events[index]
-        notes = []
+        parts = []
         if event.kind == "drop":
-            notes.append(f"<- {self._why_dropped(index).lstrip(',: ')}")
+            parts.append(f"<- {self._why_dropped(index).lstrip(',: ')}")
         if event.source and event.kind in _WITH_SOURCE:
-            notes.append(f"({event.source})")
-        return "  ".join(notes)
+            parts.append(f"({event.source})")
+        return "  ".join(parts)
 
     def _why_dropped(self, index: int) -> str:
         event = self.events[index]
@@ -177,8 +177,8 @@ class Outcomes:
         if not cause.startswith("idle"):
             return f"{name} was disconnected at {at}, {cause}"
         expired = self.token_end(connection)
-        note = "" if expired is None else f" (its token had expired at {expired})"
-        return f"{name} timed out at {at}, {cause}{note}"
+        expiry = "" if expired is None else f" (its token had expired at {expired})"
+        return f"{name} timed out at {at}, {cause}{expiry}"
 
     def _is_of_another_client(self, event: Event) -> bool:
         return None not in (self._token, event.token) and event.token != self._token
@@ -276,9 +276,9 @@ def format_record(
     outcomes = Outcomes(timeline)
     events = outcomes.events
     first = 0 if last is None or full else max(0, len(events) - last)
-    notes = [outcomes.note(index) for index in range(first, len(events))]
+    suffixes = [outcomes.suffix(index) for index in range(first, len(events))]
     limit = None if full else formatting.SHORT
-    lines = formatting.format_events(events[first:], outcomes.start, limit, notes, colour=colour)
+    lines = formatting.format_events(events[first:], outcomes.start, limit, suffixes, colour=colour)
     if first:
         lines.insert(0, f"({formatting.plural(first, 'earlier event')} left out)")
     return "\n".join(lines) or "(no events)"

@@ -360,7 +360,10 @@ def test_a_message_that_somebody_else_has_read(by, channel_stub, channel_client)
         f"alice has nothing to receive: 'hi' was sent at +0.0 s and read at +0.0 s by {reader}",
         SENT,
         "  read by test_a_message_that_somebody_else_has_read() at test_failures.py:N",
-        "  hint: assert_sent(stub, 'alice', ...) holds for messages that are not pending, too.",
+        (
+            "  hint: assert_sent(channel_stub, 'alice', ...) holds for messages that are not "
+            "pending, too."
+        ),
     ]
     assert_sent(channel_stub, "alice", "hi")
 
@@ -419,6 +422,14 @@ def test_a_message_that_went_to_another_stub(channel_stub, channel_client):
         assert_dropped(other, "alice", "hi")
     notify("alice", "hi")
     assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_that_went_to_another_client_is_not_the_nearest_of_any(channel_stub):
+    notify("bob", "hi")
+    assert failure_of(assert_dropped, channel_stub, "alice") == [
+        "no message to alice was dropped: 1 message was sent to bob, and none to alice",
+        "  hint: Check to whom the app sends.",
+    ]
 
 
 def test_a_message_that_went_to_the_stub_of_the_fixture(channel_stub):
@@ -484,8 +495,8 @@ def test_no_app_where_one_was_to_greet(channel_stub, channel_client):
     assert failure_of(alice.receive) == [
         "alice has nothing to receive: send_message was not called on this stub in this test",
         (
-            f"{SILENCE_HINT} No app is set, so no handler is called when a client connects: "
-            "override the channel_app fixture."
+            f"{SILENCE_HINT} No app is set, so no handler is called when a client connects: set "
+            "channel_stub.app, or override the channel_app fixture."
         ),
     ]
 
@@ -571,11 +582,11 @@ def test_a_refused_call_without_a_client_id(channel_stub):
 @pytest.mark.parametrize(
     ("call", "origin", "hint"),
     [
-        (None, "SetError", "stub.SetError(None) removes it."),
+        (None, "SetError", "channel_stub.SetError(None) removes it."),
         (
             "SendChannelMessage",
             "SetError for SendChannelMessage",
-            "stub.SetError(apiproxy_errors.Error(), 'SendChannelMessage', 0) removes it.",
+            "channel_stub.SetError(apiproxy_errors.Error(), 'SendChannelMessage', 0) removes it.",
         ),
     ],
 )
@@ -698,8 +709,8 @@ def test_a_message_more_than_expected(channel_stub, channel_clock, channel_clien
         "    1. 'welcome'   <- not expected",
         "    2. 'hi'",
         (
-            "  hint: Expect it too, or read it before; assert_sent(stub, 'alice', ...) looks at "
-            "one message alone."
+            "  hint: Expect it too, or read it before; assert_sent(channel_stub, 'alice', ...) "
+            "looks at one message alone."
         ),
     ]
     assert_queued(channel_stub, "alice", "welcome", "hi")

@@ -68,29 +68,39 @@ def test_the_timeline_is_shown_once_and_says_why(options, is_ci, pytester, monke
     assert len(re.findall(r"^E +sent by notify\(\) at chat\.py:N$", output, re.MULTILINE)) == 1
 
 
+OUTSIDE = """
+from chat import notify
+from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, assert_queued, channel
+
+with ChannelServiceStub(time_func=FakeClock().time) as stub:
+    notify("bob", "hi")
+    assert_queued(stub, "bob", "hi")
+"""
+
+
 def test_outside_pytest_the_timeline_ends_the_text(pytester):
     pytester.makepyfile(chat=CHAT)
-    script = pytester.makepyfile(
-        script="""
-        from chat import notify
-        from pytest_channelstub import ChannelServiceStub, FakeClock, assert_queued
-
-        with ChannelServiceStub(time_func=FakeClock().time) as stub:
-            notify("bob", "hi")
-            assert_queued(stub, "bob", "hi")
-        """
-    )
-    lines = pytester.runpython(script).errlines
-    assert lines[-5:] == [
+    assert pytester.runpython(pytester.makepyfile(script=OUTSIDE)).errlines[-5:] == [
         (
             "AssertionError: 'hi' is not pending for bob: it was dropped at +0.0 s: bob did not "
             "connect in this test"
         ),
         "  sent by notify() at chat.py:4",
-        "  hint: Connect it before the app sends: channel_client('bob').",
+        (
+            "  hint: Connect it before the app sends: ChannelClient(stub, "
+            "channel.create_channel('bob'))."
+        ),
         "timeline:",
         "  +0.0 s  drop  bob  'hi'  <- bob did not connect in this test  (chat.py:4 in notify)",
     ]
+
+
+def test_what_to_do_outside_pytest(pytester):
+    pytester.makepyfile(chat=CHAT)
+    connected = OUTSIDE.replace(
+        "    notify", "    ChannelClient(stub, channel.create_channel('bob'))\n    notify"
+    )
+    assert pytester.runpython(pytester.makepyfile(script=connected)).ret == 0
 
 
 MARKED = """

@@ -240,13 +240,25 @@ def test_a_second_message_that_went_to_a_client_id_that_reads_alike(channel_stub
         (
             ["hi", "ho"],
             [["hi", "ho"]],
-            "Pass them one by one: assert_queued(stub, 'a', 'hi', 'ho').",
+            "Pass them one by one: assert_queued(channel_stub, 'a', 'hi', 'ho').",
         ),
-        (["hi", "ho"], [["ho"]], "Pass them one by one: assert_queued(stub, 'a', 'ho')."),
-        (["x", "hi"], ["x", ["hi"]], "Pass them one by one: assert_queued(stub, 'a', 'x', 'hi')."),
-        (['{"n": 1}'], [[{"n": 1}]], "Pass them one by one: assert_queued(stub, 'a', *messages)."),
-        (["x" * 99], [["x" * 99]], "Pass them one by one: assert_queued(stub, 'a', *messages)."),
-        ([], [[]], "Pass none: assert_queued(stub, 'a')."),
+        (["hi", "ho"], [["ho"]], "Pass them one by one: assert_queued(channel_stub, 'a', 'ho')."),
+        (
+            ["x", "hi"],
+            ["x", ["hi"]],
+            "Pass them one by one: assert_queued(channel_stub, 'a', 'x', 'hi').",
+        ),
+        (
+            ['{"n": 1}'],
+            [[{"n": 1}]],
+            "Pass them one by one: assert_queued(channel_stub, 'a', *messages).",
+        ),
+        (
+            ["x" * 99],
+            [["x" * 99]],
+            "Pass them one by one: assert_queued(channel_stub, 'a', *messages).",
+        ),
+        ([], [[]], "Pass none: assert_queued(channel_stub, 'a')."),
     ],
 )
 def test_a_list_of_messages_that_are_pending_one_by_one(
