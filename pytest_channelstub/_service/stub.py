@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections import deque
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -246,17 +246,20 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if request.has_duration_minutes()
             else self.CHANNEL_TOKEN_DEFAULT_DURATION
         )
-        token = self._step(self._plan_create, client_id, minutes)
+        # Drawn once, however often the step is planned.
+        draw = cache(lambda: self._random.getrandbits(32))
+        token = self._step(self._plan_create, client_id, minutes, draw)
         self._log(
             "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
         )
         response.set_token(token)
 
-    def _plan_create(self, step: Step, client_id: str, minutes: int) -> str:
+    def _plan_create(
+        self, step: Step, client_id: str, minutes: int, draw: Callable[[], int]
+    ) -> str:
         # int() rounds towards zero, as the SDK's stub does.
         expires = int(step.now / MICROSECONDS + minutes * 60) + 1
-        random_part = self._random.getrandbits(32)
-        token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, random_part, expires, client_id)
+        token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, draw(), expires, client_id)
         step.record("create", client_id, token=token, outcome=expires)
         return token
 
@@ -622,7 +625,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     ) -> _Result:
         if needs_open:
             self._check_open()
-        step.now = self._settle_time(reading)
+        step.version, step.now = self._settle_time(reading)
         return plan(step, *arguments)
 
     def _change(
@@ -638,7 +641,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         reading = self._read_clock()
         now = self.clock._now if reading is None else reading[1]
         if not self._is_closed and (now < self._state.now or self._state.is_due(now)):
-            now = call_locked(self._lock, self._settle_time, reading)
+            _, now = call_locked(self._lock, self._settle_time, reading)
         self._deliver()
         return now
 
@@ -646,16 +649,23 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """The time of a clock that is not the stub's own, read while no lock is held."""
         return None if self.clock._is_own else (self._state.version, self.clock._read())
 
-    def _settle_time(self, reading: tuple[int, int] | None) -> int:
-        """Run the timers that are due by now; the time of this step."""
+    def _settle_time(self, reading: tuple[int, int] | None) -> tuple[int, int]:
+        """Run the timers that are due by now.
+
+        Returns:
+            The version of the state after that, and the time of this step.
+        """
         state = self._state
-        version, now = reading or (state.version, self.clock._now)
-        if now < state.now and version != state.version:
-            now = state.now  # another thread's step has come in between
-        self._follow(now)
-        while state.is_due(now):
-            self._time_out(now)
-        return now
+        while True:
+            version = state.version
+            read_at, now = reading or (version, self.clock._now)
+            if now < state.now and read_at != version:
+                now = state.now  # another thread's step has come in between
+            self._follow(now)
+            if state.is_due(now):
+                self._time_out(now)
+            elif state.version == version:
+                return version, now
 
     def _follow(self, now: int) -> None:
         """Note the time; a clock that went back leaves a client two seconds at most."""

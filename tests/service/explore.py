@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest_channelstub
 from pytest_channelstub import ChannelClient, ChannelServiceStub, Event, FakeClock, channel
+from pytest_channelstub._service import apiproxy
 
 PACKAGE = str(Path(pytest_channelstub.__file__).parent)
 START = 1_300_000_000
@@ -103,6 +104,8 @@ class World:
         self.clock = FakeClock(START)
         self.clock._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
         self.clock._changed = threading.Condition(self.clock._lock)  # type: ignore[arg-type]
+        self._registry_lock = apiproxy.registry._lock
+        apiproxy.registry._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
         self.stub = ChannelServiceStub(time_func=self.clock.time)
         self.stub.seed = 1
         self.sends = itertools.count()
@@ -126,6 +129,10 @@ class World:
             self.stub.connect_channel(self.bobs)
             self.send("bob", "for bob")
         self.begin = len(self.stub.timeline)
+
+    def end(self) -> None:
+        self.stub.close()
+        apiproxy.registry._lock = self._registry_lock
 
     def create(self, client_id: str, minutes: int | None = None) -> str:
         return channel._create_channel(self.stub, client_id, minutes)
@@ -408,7 +415,7 @@ def run_in_turn(names: tuple[str, str], state: str, app: str, order: tuple[int, 
             results[index] = attempt(CALLS[names[index]], world)
         return observe(world, *results)
     finally:
-        world.stub.close()
+        world.end()
 
 
 def explore_pair(
@@ -428,7 +435,7 @@ def explore_pair(
             if not run.faults:
                 judge(run, world, results, orders)
         finally:
-            world.stub.close()
+            world.end()
         yield run
 
 
@@ -517,7 +524,7 @@ def interrupt_call(name: str, state: str, app: str, *, step: int = 1) -> Iterato
             run.at = stopper.at
             run.faults += check_whole(world, name, before, after)
         finally:
-            world.stub.close()
+            world.end()
         yield run
 
 
@@ -533,7 +540,7 @@ def snapshot(name: str, state: str, app: str, *, is_run: bool) -> Any:
         world.stub._touch()
         return read_state(world)
     finally:
-        world.stub.close()
+        world.end()
 
 
 def check_whole(world: World, name: str, before: Any, after: Any) -> Iterator[str]:
