@@ -13,11 +13,10 @@ NAMES = ("pytest_channelstub", "pytest_channelstub.plugin")
 
 
 @pytest.fixture(autouse=True)
-def _as_installed(monkeypatch):
-    """Let the entry point load the plugin, and no other one."""
+def _entry_point(pytester, monkeypatch):
+    """Have the entry point loaded, as it is where the plugin is installed."""
     monkeypatch.delenv("PYTEST_PLUGINS")
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_channelstub")
+    pytester.makeini("[pytest]\naddopts = -p pytest_channelstub\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,7 +37,9 @@ def test_a_conftest_may_name_the_plugin_beside_its_entry_point(pytester, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_plugin_is_switched_off_by_either_name(pytester, name):
+def test_the_plugin_is_switched_off_by_either_name(pytester, monkeypatch, name):
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile("def test_it(channel_stub): pass")
 
     result = pytester.runpytest("-p", f"no:{name}")
