@@ -11,7 +11,8 @@ import pytest
 
 from pytest_channelstub._appengine import importing as _appengine
 from pytest_channelstub._plugin import options as _options
-from pytest_channelstub._plugin.report import Reporter as _Reporter
+from pytest_channelstub._plugin.report import Pages as _Pages
+from pytest_channelstub._plugin.report import Sections as _Sections
 from pytest_channelstub._plugin.report import check_strict as _check_strict
 from pytest_channelstub._plugin.session import Session as _Session
 
@@ -62,7 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
     session = _Session(config)
     config.stash[_SESSION] = session
     config.add_cleanup(session.close)
-    config.pluginmanager.register(_Reporter(session), "channelstub-reporter")
+    config.pluginmanager.register(_Sections(session), "channelstub-sections")
+    config.pluginmanager.register(_Pages(session), "channelstub-pages")
     config.pluginmanager.register(_define_fixtures(session), "channelstub-fixtures")
 
 
@@ -145,6 +147,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         session.end_test()
     session.check_app_errors()
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what a phase of the test came to."""
+    report = yield
+    item.config.stash[_SESSION].note_outcome(call.when, report.outcome)
+    return report
 
 
 @pytest.fixture(scope="session")

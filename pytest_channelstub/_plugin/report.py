@@ -30,8 +30,45 @@ _STRICT_ADVICE = (
 )
 
 
-class Reporter:
-    """A pytest plugin that reports what the stubs of a test have recorded.
+class Sections:
+    """A pytest plugin that adds what the stubs of a failed test have recorded to its report.
+
+    Args:
+        session: Knows the stubs.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._before = (settings.full, settings.show_timeline)
+        settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
+        settings.show_timeline = False
+
+    def pytest_unconfigure(self) -> None:
+        """Leave everything as it was, for a pytest that runs another one."""
+        settings.full, settings.show_timeline = self._before
+
+    # The last to wrap is the first to see the report: allure's wrapper finds the sections there.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the sections to a failed test."""
+        report = yield
+        if not report.passed or self._session.has_failed:
+            _add_app_errors(report, self._session)
+        if report.failed:
+            _add_timelines(report, self._session)
+        return report
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Colour the section, when others have read it."""
+        if report.failed:
+            terminal = self._session.config.pluginmanager.get_plugin("terminalreporter")
+            if terminal is not None and terminal.hasmarkup:
+                _colour_section(report)
+
+
+class Pages:
+    """A pytest plugin that writes timelines as pages, and says at the run's end where they are.
 
     Args:
         session: Knows the stubs; `--channelstub-timeline` of its run says where pages go.
@@ -42,40 +79,22 @@ class Reporter:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._config = session.config
         self._directory = _directory(session.config)
-        self._before = (settings.full, settings.show_timeline)
-        settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
-        settings.show_timeline = False
         self._failure = ""
         self._pages: dict[str, PageSummary] = {}
         self._notes: list[str] = []
-
-    def pytest_unconfigure(self) -> None:
-        """Leave everything as it was, for a pytest that runs another one."""
-        settings.full, settings.show_timeline = self._before
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        """Forget the last test's failure."""
-        self._failure = ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add the sections to a failed test, and write the page at its end."""
+        """Write a test's page at its end."""
         report = yield
         session = self._session
-        had_failed = session.has_failed
-        # Subtests report on the way, and the test after them says "passed" all the same.
-        if session.outcomes.get(call.when) != "failed":
-            session.outcomes[call.when] = report.outcome
-        if not report.passed or had_failed:
-            _add_app_errors(report, session)
+        if call.when == "setup":
+            self._failure = ""
         if report.failed:
             self._failure = self._failure or _crash(report)
-            _add_timelines(report, session)
         if call.when == "teardown" and self._directory is not None:
             self._write_page(item, report, self._directory)
         if session.notes:
@@ -83,22 +102,17 @@ class Reporter:
             session.notes.clear()
         return report
 
-    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the run's end needs; colour the section, when others have read it."""
+        """Keep what the run's end needs, where the workers' reports come together."""
         page = getattr(report, "channelstub_page", None)
         if page is not None:
             self._pages[report.nodeid] = page
         self._notes += getattr(report, "channelstub_notes", ())
-        if report.failed:
-            terminal = self._config.pluginmanager.get_plugin("terminalreporter")
-            if terminal is not None and terminal.hasmarkup:
-                _colour_section(report)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """Write the index, once, where the workers' reports come together."""
-        if self._pages and self._directory and not hasattr(self._config, "workerinput"):
+        if self._pages and self._directory and not hasattr(self._session.config, "workerinput"):
             from pytest_channelstub._html import page as html  # noqa: PLC0415 (few runs want pages)
 
             try:

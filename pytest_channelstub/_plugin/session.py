@@ -167,6 +167,12 @@ class Session:
         """Whether the current test, or a subtest of it, has been reported as failed."""
         return "failed" in self.outcomes.values()
 
+    def note_outcome(self, when: str, outcome: str) -> None:
+        """Note what a phase of the current test came to."""
+        # Subtests report on the way, and the test after them says "passed" all the same.
+        if self.outcomes.get(when) != "failed":
+            self.outcomes[when] = outcome
+
     # A test.
 
     def prepare(self, item: pytest.Item) -> None:

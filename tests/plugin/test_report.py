@@ -63,6 +63,21 @@ def test_the_last_50_events_are_shown_and_the_number_left_out(pytester):
     result.stdout.fnmatch_lines(["(1,010 earlier events left out)"])
 
 
+def test_the_report_that_another_plugin_wraps_has_the_section(pytester):
+    pytester.makeconftest("""
+        import pytest
+
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_runtest_makereport():
+            report = (yield).get_result()
+            if report.failed:
+                print("SEEN", "channel timeline" in report.longreprtext)
+    """)
+    pytester.makepyfile("def test_it(channel_stub): assert False")
+
+    pytester.runpytest("-s").stdout.fnmatch_lines(["*SEEN True"])
+
+
 def test_a_failure_in_setup_or_teardown_has_its_section_too(pytester):
     pytester.makepyfile("""
         import pytest
