@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
+import time
+import timeit
 
 import pytest
-
-# On the machine on which the budgets were set, an md5 of 60 bytes took this long, in seconds.
-REFERENCE = 0.88e-6
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +24,10 @@ def table(pytestconfig):
 
 @pytest.fixture(scope="session")
 def seconds_of_md5(pytestconfig):
-    """How long the md5 takes here that the budgets in seconds are scaled by."""
-    import hashlib  # noqa: PLC0415 (timed below)
-    import timeit  # noqa: PLC0415
-
+    """How long an md5 of 60 bytes takes here: the unit of the calls' budgets."""
     data = b"x" * 60
-    timer = timeit.Timer(lambda: hashlib.md5(data).hexdigest())  # noqa: S324 (a yardstick)
-    seconds = min(timer.repeat(20, 20_000)) / 20_000
+    timer = timeit.Timer(lambda: hashlib.md5(data).hexdigest(), timer=time.thread_time)  # noqa: S324 (a unit)
+    seconds = min(timer.repeat(50, 5000)) / 5000
     pytestconfig.stash[_MD5] = seconds
     return seconds
 
@@ -44,18 +41,14 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(_ROWS, [])
     if not rows:
         return
-    md5 = config.stash.get(_MD5, REFERENCE)
-    scale = md5 / REFERENCE
     write = terminalreporter.write_line
     write("")
     write(f"Python {sys.version.split()[0]} on {platform.processor() or platform.machine()}")
-    write(f"md5 of 60 bytes: {md5 * 1e6:.2f} us; budgets in us are scaled by {scale:.2f}")
+    if _MD5 in config.stash:
+        write(f"an md5 of 60 bytes: {config.stash[_MD5] * 1e6:.2f} us")
     write("")
-    write("| what | measured | budget here | |")
+    write("| what | measured | budget | |")
     write("| --- | --- | --- | --- |")
     for what, figure, budget, unit in rows:
-        limit = budget * scale if unit == "us" else budget
-        verdict = "within" if figure <= limit else "missed"
-        write(
-            f"| {what} | {figure:.2f} {unit} | {limit:.2f} {unit} | {verdict} |".replace("  ", " ")
-        )
+        verdict = "within" if figure <= budget else "missed"
+        write(f"| {what} | {figure:.2f} {unit} | {budget} {unit} | {verdict} |".replace("  ", " "))

@@ -103,6 +103,7 @@ class Stress:
         self.stub = stub
         self.until = time.monotonic() + STRESS_SECONDS
         self.sent = set()
+        self.here = set()
         self.read = []
         self.names = [f"client {number}" for number in range(6)]
         self.numbers = itertools.count()
@@ -114,7 +115,10 @@ class Stress:
         return range(STRESS_ROUNDS)
 
     def app(self, environ, start_response):
-        """The app's handler: it calls the service, the stub, and its own clients."""
+        """The app's handler: it records who is here, and calls the service and the stub."""
+        form = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode()
+        is_here = environ["PATH_INFO"].endswith("/connected/")
+        (self.here.add if is_here else self.here.discard)(form)
         name = self.stub.connected_client_ids[:1]
         self.send("the app", *name)
         channel.create_channel("the app")
@@ -189,3 +193,4 @@ def test_senders_readers_a_clock_resets_and_an_app_that_sends_get_along(channel_
     assert set(stress.read) <= stress.sent, "a message was read that nobody sent"
     channel_stub.clock.advance(10)
     assert channel_stub.connected_client_ids == ()
+    assert not stress.here or renewed, "the app believes in somebody who has gone"

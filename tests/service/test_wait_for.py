@@ -86,3 +86,29 @@ def test_waiting_costs_no_processor_time(channel_stub):
     with pytest.raises(AssertionError):
         channel_stub.wait_for("connect", timeout=0.3)
     assert time.process_time() - before < 0.1
+
+
+def test_an_event_counts_once_the_app_has_answered_what_follows_from_it(channel_stub):
+    reached, opened, here = threading.Event(), threading.Event(), []
+
+    def app(_, start_response):
+        reached.set()
+        assert opened.wait(30)
+        here.append("alice")
+        start_response("200 OK", [])
+        return []
+
+    channel_stub.app = app
+    token = channel.create_channel("alice")
+    thread = threading.Thread(target=channel_stub.connect_channel, args=(token,), daemon=True)
+    thread.start()
+    assert reached.wait(30)
+    with pytest.raises(AssertionError):
+        channel_stub.wait_for("connect", "alice", timeout=0.01)
+
+    threading.Timer(0.01, opened.set).start()
+    channel_stub.wait_for("connect", "alice")
+
+    assert here == ["alice"]
+    assert channel_stub.wait_for("request", "alice").outcome == "200 OK"
+    thread.join(30)
