@@ -23,14 +23,7 @@ _LOOK_AGAIN = 0.25  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve an app until Ctrl-C.
-
-    Args:
-        arguments: Of the command line; by default this process's.
-
-    Returns:
-        The exit status: 1 if the app cannot be loaded, or the port cannot be had.
-    """
+    """Serve an app until Ctrl-C; 1 if it cannot be loaded, or the port cannot be had."""
     options = _parse(arguments)
     # `from google.appengine.api import channel` works in the app, with an SDK or without.
     installation = importing.install("always")
@@ -79,11 +72,6 @@ def _serve(stub: ChannelServiceStub, options: argparse.Namespace) -> int:
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """Import an app.
-
-    Raises:
-        ImportError: There is no such app, or its module raises.
-    """
     module_name, _, path = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -95,8 +83,7 @@ def _load(name: str) -> Callable[..., Any]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         is_of_app = Path(frame.filename).is_file() and frame.filename != __file__
         where = f" ({frame.filename}:{frame.lineno})" if is_of_app else ""
-        message = f"cannot import {name}: {format_exception(error)}{where}"
-        raise ImportError(message) from None
+        raise ImportError(f"cannot import {name}: {format_exception(error)}{where}") from None
 
 
 def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from pytest_channelstub import _tokens
 from pytest_channelstub._record.formatting import hide_frame
 from pytest_channelstub._service.stub import ChannelServiceStub
 from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
-from pytest_channelstub.web.long_poll import READER, HeldPoll, PageTracker, has_ended
+from pytest_channelstub.web.long_poll import READER, Page, find_page, has_ended, hold_poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,23 +26,11 @@ __tracebackhide__ = hide_frame
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"
 RECEIVE = "/_ah/channel/receive"
+_SCRIPT = Path(__file__).with_name("channel.js")
 
 _LONGEST_HOLD = 30.0  # seconds
 _LONGEST_PAUSE = 3600.0  # seconds; a page may poll as seldom as it likes
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-
-
-class _HTTPError(Exception):
-    """A request that is answered with an error, whose body is empty.
-
-    Args:
-        status: The answer's status line.
-        headers: The answer's further headers.
-    """
-
-    def __init__(self, status: str, *headers: tuple[str, str]) -> None:
-        super().__init__(status)
-        self.answer = _Answer(status=status, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +43,11 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What a request says.
-
-    Attributes:
-        token: The channel's token, as it came.
-        page: What the page calls itself; empty for a client that is not our script.
-        wait: For how many real seconds the poll may be held.
-        next_poll_within: Within how many real seconds the page polls again.
-        connection: Where the answer goes; None where the server does not show it.
-    """
-
     token: str
-    page: str
-    wait: float
-    next_poll_within: float
-    connection: Any
+    page: str  # what the page calls itself; empty for a client that is not our script
+    wait: float  # real seconds
+    next_poll_within: float  # real seconds
+    connection: Any  # where the answer goes; None where the server does not show it
 
 
 class ChannelMiddleware:
@@ -104,11 +80,6 @@ class ChannelMiddleware:
         self.stub = stub
         self.app = app
         self._stopping = threading.Event()
-        self._commands = {
-            "connect": self._connect,
-            "poll": self._poll,
-            "disconnect": self._disconnect,
-        }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
@@ -117,12 +88,19 @@ class ChannelMiddleware:
             start_response = _add_headers(start_response, cors)
         if path not in (DEV, JSAPI):
             return (self.app or _no_app)(environ, start_response)
-        try:
-            _check_method(environ, cors)
-            answer = self._command(environ) if path == DEV else _script()
-        except _HTTPError as error:
-            answer = error.answer
-        start_response(answer.status, [*_headers(answer), *cors])
+        method = environ.get("REQUEST_METHOD")
+        if method == "OPTIONS" and cors and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+            answer = _Answer(headers=(("Access-Control-Allow-Methods", "GET"),))
+        elif method != "GET":
+            answer = _Answer(status="405 Method Not Allowed", headers=(("Allow", "GET"),))
+        elif path == JSAPI:
+            answer = _Answer(_SCRIPT.read_bytes(), "text/javascript")
+        else:
+            answer = self._command(environ)
+        kind = [("Content-Type", answer.content_type)] if answer.content_type else []
+        length = ("Content-Length", str(len(answer.body)))
+        headers = [*kind, length, ("Cache-Control", "no-cache"), *answer.headers, *cors]
+        start_response(answer.status, headers)
         return [answer.body]
 
     def stop(self) -> None:
@@ -131,27 +109,29 @@ class ChannelMiddleware:
         if isinstance(self.stub, ChannelServiceStub):
             with self.stub._lock:
                 self.stub._changed.notify_all()
-            PageTracker(self.stub).end_all()
+            for page in [*self.stub._pages.values()]:
+                page.end()
 
     def _command(self, environ: dict[str, Any]) -> _Answer:
         # WSGI hands over bytes as Latin-1; a page that did not quote sent UTF-8.
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         fields = parse_qs(query.decode("utf-8", "replace"), keep_blank_values=True)
-        command = self._commands.get(_field(fields, "command"))
-        if command is None or "channel" not in fields:
-            raise _HTTPError("400 Bad Request")
+        commands = {"connect": self._connect, "poll": self._poll, "disconnect": self._disconnect}
         try:
-            return command(self._read_query(environ, fields))
+            command, query = commands[fields["command"][0]], self._read_query(environ, fields)
+        except (KeyError, ValueError):
+            return _Answer(status="400 Bad Request")
+        try:
+            return command(query)
         except InvalidTokenError:
-            raise _HTTPError("401 Invalid+token.") from None
+            return _Answer(status="401 Invalid+token.")
         except TokenTimedOutError:
-            raise _HTTPError("401 Token+timed+out.") from None
+            return _Answer(status="401 Token+timed+out.")
 
     def _connect(self, query: _Query) -> _Answer:
         if query.page:
-            PageTracker(self.stub).connect(
-                query.token, query.page, lambda: self._next_poll_within(query)
-            )
+            page = Page(self.stub, query.token, query.page)
+            page.connect(lambda: self._next_poll_within(query))
         else:
             self.stub.connect_channel(query.token)
         return _Answer(b"1", "text/plain")
@@ -170,29 +150,26 @@ class ChannelMiddleware:
             lease.end()
 
     def _poll_as_page(self, query: _Query) -> str | None:
-        tracker, read = PageTracker(self.stub), _tokens.read(query.token)
-        client_id = "" if read is None else read.client_id
-        page = tracker.get(client_id, query.page)
+        page = find_page(self.stub, query.token, query.page)
         if page is None:  # it is of an earlier test, or it has left
             self.stub.validate_token_and_extract_client_id(query.token)
             return None
 
-        def is_there() -> bool:
-            return tracker.get(client_id, query.page) is page and not has_ended(query.connection)
+        def is_wanted() -> bool:
+            return page.is_known() and not has_ended(query.connection)
 
-        with page.request(lambda: self._next_poll_within(query) if is_there() else 0):
-            return self._hold(query, is_there)
+        with page.request(lambda: self._next_poll_within(query) if is_wanted() else 0):
+            return self._hold(query, is_wanted)
 
     def _hold(self, query: _Query, is_wanted: Callable[[], bool]) -> str | None:
-        poll = HeldPoll(self.stub, query.token, query.wait, is_wanted, self._stopping)
-        return poll.answer()
+        return hold_poll(self.stub, query.token, query.wait, is_wanted, self._stopping)
 
     def _disconnect(self, query: _Query) -> _Answer:
         client_id = self.stub.validate_token_and_extract_client_id(query.token)
-        if query.page:
-            PageTracker(self.stub).leave(client_id, query.page)
-        else:
+        if not query.page:
             self.stub.disconnect(client_id)
+        elif page := find_page(self.stub, query.token, query.page):
+            page.leave()
         return _Answer()
 
     def _read_query(self, environ: dict[str, Any], fields: dict[str, list[str]]) -> _Query:
@@ -202,8 +179,8 @@ class ChannelMiddleware:
         may_hold = is_own and environ.get("wsgi.multithread", True)
         wait = _seconds(fields, "wait", _LONGEST_HOLD)
         return _Query(
-            token=_field(fields, "channel"),
-            page=_field(fields, "page") if is_own else "",
+            token=fields["channel"][0],
+            page=fields.get("page", [""])[0] if is_own else "",
             wait=wait if may_hold else 0,
             next_poll_within=_seconds(fields, "next_poll_within", _LONGEST_PAUSE),
             connection=environ.get("werkzeug.socket") or environ.get("gunicorn.socket"),
@@ -213,23 +190,11 @@ class ChannelMiddleware:
         return 0 if self._stopping.is_set() else query.next_poll_within
 
 
-def _check_method(environ: dict[str, Any], cors: Headers) -> None:
-    method = environ.get("REQUEST_METHOD")
-    if method == "OPTIONS" and cors and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
-        raise _HTTPError("200 OK", ("Access-Control-Allow-Methods", "GET"))
-    if method != "GET":
-        raise _HTTPError("405 Method Not Allowed", ("Allow", "GET"))
-
-
-def _field(fields: dict[str, list[str]], name: str) -> str:
-    return fields.get(name, [""])[0]
-
-
 def _seconds(fields: dict[str, list[str]], name: str, longest: float) -> float:
-    text = _field(fields, name) or "0"
+    text = fields.get(name, [""])[0] or "0"
     # Plain digits: float() would take "nan" as well.
     if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", text, re.ASCII):
-        raise _HTTPError("400 Bad Request")
+        raise ValueError
     return min(float(text), longest)
 
 
@@ -240,27 +205,14 @@ def _message(message: str | None) -> _Answer:
     return _Answer(message.encode("utf-8", "replace"), "application/json")
 
 
-@cache
-def _script() -> _Answer:
-    return _Answer(Path(__file__).with_name("channel.js").read_bytes(), "text/javascript")
-
-
-def _headers(answer: _Answer) -> Headers:
-    kind = [("Content-Type", answer.content_type)] if answer.content_type else []
-    length = ("Content-Length", str(len(answer.body)))
-    return [*kind, length, ("Cache-Control", "no-cache"), *answer.headers]
-
-
 def _cors_headers(environ: dict[str, Any]) -> Headers:
     """The headers with which a page of this machine may read the answer."""
     origin = environ.get("HTTP_ORIGIN", "")
     try:
-        host = urlsplit(origin).hostname
+        is_local = urlsplit(origin).hostname in _LOCAL_HOSTS
     except ValueError:
         return []
-    if host not in _LOCAL_HOSTS:
-        return []
-    return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+    return [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")] if is_local else []
 
 
 def _add_headers(start_response: StartResponse, more: Headers) -> StartResponse:

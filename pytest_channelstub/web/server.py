@@ -31,7 +31,6 @@ from pytest_channelstub.web.middleware import ChannelMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Self
 
     from pytest_channelstub._record.timeline import Source
@@ -40,11 +39,10 @@ if TYPE_CHECKING:
 try:
     from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 except ImportError as _error:
-    _message = (
+    raise ImportError(
         "channel_server needs Werkzeug, which is not installed: "
         "pip install 'pytest-channelstub[server]'"
-    )
-    raise ImportError(_message) from _error
+    ) from _error
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -97,21 +95,17 @@ class ChannelServer:
         host: str = "127.0.0.1",
     ) -> None:
         self._stub = stub
-        self._lends_app = stub.app is None and app is not None
-        if self._lends_app:
-            stub.app = app
         self._errors: list[BaseException] = []
         origin = caller()
         # The line to which a warning points; under pytest, of the test that is under way.
         self._find_origin: Callable[[], Source | None] = lambda: origin
         self._middleware = ChannelMiddleware(stub, app)
-        try:
-            with _listen(host, port) as listening:
-                _warn_of_others(host, listening)
-                self._server = _Server(listening, _Recorder(self))
-        except BaseException:
-            self._return_app()
-            raise
+        self._lends_app = stub.app is None and app is not None
+        with _listen(host, port) as listening:
+            _warn_of_others(host, listening)
+            if self._lends_app:
+                stub.app = app
+            self._server = _Server(listening, self._answer_request)
         self.host: str = host
         self.port: int = int(self._server.port)
         self.url: str = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -126,12 +120,7 @@ class ChannelServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
     def url_for(self, path: str = "/", **query: object) -> str:
@@ -172,13 +161,68 @@ class ChannelServer:
         left = self._server.finish()
         for thread in self._threads:
             thread.join(_END_WITHIN)
-        self._return_app()
+        if self._lends_app and self._stub.app is self._middleware.app:
+            self._stub.app = None
         if left:
-            text = (
+            warnings.warn(
                 f"{left} request(s) to the app were still under way when channel_server "
-                "stopped: their threads go on in the background"
+                "stopped: their threads go on in the background",
+                ResourceWarning,
+                stacklevel=2,
             )
-            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def _answer_request(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        """Hand a request on, and keep what goes wrong with its answer."""
+        try:
+            yield from self._check_answer(environ, start_response)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if isinstance(error, ConnectionError) and has_ended(environ.get("werkzeug.socket")):
+                raise  # the browser's doing, and no fault of the app's
+            self._errors.append(error)
+            text = f"the app raised {type(error).__name__}; the test fails with its traceback\n"
+            headers = [("Content-Type", "text/plain; charset=utf-8")]
+            start_response("500 Internal Server Error", headers, sys.exc_info())
+            yield text.encode()
+
+    def _check_answer(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        has_body = environ["REQUEST_METHOD"] != "HEAD"
+        start = StartResponse(request, start_response)
+        answer = self._middleware(environ, start)
+        error = b""
+        try:
+            for part in check_answer(answer, request):
+                check_body(part, request)
+                if int(start.check_started()[:3]) >= _SERVER_ERROR:
+                    error += part
+                elif has_body:
+                    yield part
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+        status = start.check_started()
+        if int(status[:3]) >= _SERVER_ERROR:
+            # Before the browser has the answer: the test may end with it.
+            self._record_error(request, status, plain_text(error[:LONGEST_READ]))
+            yield error if has_body else b""
+
+    def _record_error(self, request: str, status: str, text: str) -> None:
+        """Record and warn of an answer with which a framework reports an exception."""
+        quote = f": {shorten_repr(text)}" if text else ""
+        failure = ("request", None, request, f"{status}{quote}")
+        self._stub._step(self._stub._plan_failure, *failure, needs_open=False)
+        began = f", which began {shorten_repr(text)}" if text else ""
+        message = (
+            f"the app answered {status!r} to {request}{began}: have the framework let the "
+            "exception through, so that the test fails with its traceback"
+        )
+        code, line = find_line(self._middleware.app, self._find_origin())
+        try:
+            warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
+        except ChannelAppWarning as warning:  # a filter makes it an error
+            self._errors.append(warning)
 
     def _start_thread(self, target: Callable[..., object], *args: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, name="channel_server", daemon=True)
@@ -193,23 +237,16 @@ class ChannelServer:
             except Exception as error:  # noqa: BLE001 (of the app's handlers)
                 self._errors.append(error)
 
-    def _return_app(self) -> None:
-        if self._lends_app and self._stub.app is self._middleware.app:
-            self._stub.app = None
-
 
 class _Server(ThreadedWSGIServer):
-    """Knows its threads and their connections, to end them when it stops.
-
-    Attributes:
-        answering: The threads that have read a request and not answered it yet.
-    """
+    """Knows its threads and their connections, to end them when it stops."""
 
     def __init__(self, listening: socket.socket, app: Callable[..., Any]) -> None:
         # Werkzeug, where it opens the socket itself, looks up this machine's name, and
         # ends the process if the port is taken.
         host, port = listening.getsockname()[:2]
         super().__init__(host, port, app, _Handler, fd=listening.fileno())
+        # The threads that have read a request and not answered it yet.
         self.answering: set[threading.Thread] = set()
         self._connections: dict[threading.Thread, socket.socket] = {}
 
@@ -228,22 +265,17 @@ class _Server(ThreadedWSGIServer):
         thread.start()
 
     def finish(self) -> int:
-        """Let the answers under way come to their end, and cut off all that does not.
-
-        Returns:
-            How many threads are left.
-        """
+        """Let the answers under way come to their end, cut off the others; how many are left."""
         threads = {thread for thread in self._connections if thread.is_alive()}
-        self._cut_off(threads - self.answering)
-        _join(threads, _FINISH_WITHIN)
-        self._cut_off(threads)
-        _join(threads, _END_WITHIN)
+        idle = threads - self.answering
+        for unwanted, seconds in ((idle, _FINISH_WITHIN), (threads, _END_WITHIN)):
+            for thread in unwanted:
+                with contextlib.suppress(OSError):  # closed already
+                    self._connections[thread].shutdown(socket.SHUT_RDWR)
+            until = real_monotonic() + seconds
+            for thread in threads:
+                thread.join(max(0.0, until - real_monotonic()))
         return sum(thread.is_alive() for thread in threads)
-
-    def _cut_off(self, threads: set[threading.Thread]) -> None:
-        for thread in threads:
-            with contextlib.suppress(OSError):  # closed already
-                self._connections[thread].shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):
@@ -282,75 +314,6 @@ class _Handler(WSGIRequestHandler):
         _log.debug(message, *args)
 
 
-class _Recorder:
-    """Hands a server's requests on, and keeps what goes wrong with their answers."""
-
-    def __init__(self, server: ChannelServer) -> None:
-        self._server = server
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterator[bytes]:
-        try:
-            yield from self._answer(environ, start_response)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if isinstance(error, ConnectionError) and has_ended(environ.get("werkzeug.socket")):
-                raise  # the browser's doing, and no fault of the app's
-            self._server._errors.append(error)
-            text = f"the app raised {type(error).__name__}; the test fails with its traceback\n"
-            headers = [("Content-Type", "text/plain; charset=utf-8")]
-            start_response("500 Internal Server Error", headers, sys.exc_info())
-            yield text.encode()
-
-    def _answer(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterator[bytes]:
-        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        start = StartResponse(request, start_response)
-        answer = self._server._middleware(environ, start)
-        error = b""
-        try:
-            for part in check_answer(answer, request):
-                check_body(part, request)
-                if int(start.check_started()[:3]) >= _SERVER_ERROR:
-                    error += part
-                elif environ["REQUEST_METHOD"] != "HEAD":
-                    yield part
-        finally:
-            if hasattr(answer, "close"):
-                answer.close()
-        status = start.check_started()
-        if int(status[:3]) >= _SERVER_ERROR:
-            # Before the browser has the answer: the test may end with it.
-            self._record_error(request, status, plain_text(error[:LONGEST_READ]))
-            yield error if environ["REQUEST_METHOD"] != "HEAD" else b""
-
-    def _record_error(self, request: str, status: str, text: str) -> None:
-        """Record and warn of an answer with which a framework reports an exception."""
-        quote = f": {shorten_repr(text)}" if text else ""
-        stub, app = self._server._stub, self._server._middleware.app
-        failure = ("request", None, request, f"{status}{quote}")
-        stub._step(stub._plan_failure, *failure, needs_open=False)
-        began = f", which began {shorten_repr(text)}" if text else ""
-        message = (
-            f"the app answered {status!r} to {request}{began}: have the framework let the "
-            "exception through, so that the test fails with its traceback"
-        )
-        code, line = find_line(app, self._server._find_origin())
-        try:
-            warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
-        except ChannelAppWarning as warning:  # a filter makes it an error
-            self._server._errors.append(warning)
-
-
-def _join(threads: set[threading.Thread], timeout: float) -> None:
-    until = real_monotonic() + timeout
-    for thread in threads:
-        thread.join(max(0.0, until - real_monotonic()))
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -369,8 +332,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _warn_of_others(host: str, listening: socket.socket) -> None:
     if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
-        text = (
+        warnings.warn(
             f"channel_server listens on {host}, which other machines can reach, and answers "
-            "them too: use 127.0.0.1 unless the browser runs elsewhere"
+            "them too: use 127.0.0.1 unless the browser runs elsewhere",
+            stacklevel=3,
         )
-        warnings.warn(text, stacklevel=3)

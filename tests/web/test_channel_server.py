@@ -76,7 +76,7 @@ def test_two(channel_server):
     result.assert_outcomes(failed=1, passed=1)
     text = result.stdout.str()
     assert text.count('>           raise LookupError("the app is broken")') == 1
-    assert "_Recorder" not in text
+    assert "_answer_request" not in text
 
 
 def test_a_test_that_fails_by_itself_shows_the_apps_exception_beside(run):

@@ -261,7 +261,7 @@ def test_what_a_page_says_as_the_next_test_begins_changes_nothing(
     middleware, stub, alice, monkeypatch, command
 ):
     connect(middleware, alice, "p")
-    step, late = stub._step, {"_plan_leave", "_plan_connect"}
+    step, late = stub._step, {"_plan_leave", "_plan_poll"}
 
     def step_in_the_next_test(plan, *arguments, **options):
         if plan.__name__ in late:
