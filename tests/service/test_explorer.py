@@ -1,4 +1,4 @@
-"""A sample of what `python tests/service/explore.py --all` checks in many minutes."""
+"""A sample of what `python tests/service/explore.py --all` checks in hours."""
 
 from __future__ import annotations
 
