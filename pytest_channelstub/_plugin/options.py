@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pytest
 
+from pytest_channelstub._service.apiproxy import FailingCalls
+
 if TYPE_CHECKING:
     from pytest_channelstub._service.clock import Moment
     from pytest_channelstub._service.stub import Reset
@@ -52,22 +54,6 @@ class Settings(NamedTuple):
     seed: int | str | None = None
     strict: frozenset[str] = frozenset()
     presence: bool = True
-
-
-class FailingCalls(NamedTuple):
-    """What a `channel_error` marker asks for.
-
-    Attributes:
-        error: The error that the calls raise.
-        call: The only call that fails; None for all.
-        rate: The chance, from 0 to 1.
-        origin: What asked for it, for the timeline.
-    """
-
-    error: Any
-    call: str | None = None
-    rate: float = 1.0
-    origin: str = "channel_error"
 
 
 class RunOptions(NamedTuple):
