@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub import apiproxy_errors
@@ -24,19 +24,12 @@ MAX_REQUEST_SIZE = 1 << 20
 
 
 class FailingCalls(NamedTuple):
-    """An order to fail calls.
-
-    Attributes:
-        error: What they raise.
-        call: The only call that fails; None for all.
-        rate: The chance that a call fails, from 0 to 1.
-        origin: Who gave the order, for the timeline.
-    """
+    """An order to fail calls."""
 
     error: Any
-    call: str | None = None
-    rate: float = 1.0
-    origin: str = "SetError"
+    call: str | None = None  # the only one that fails; None for all
+    rate: float = 1.0  # the chance that a call fails
+    origin: str = "SetError"  # who gave the order, for the timeline
 
 
 class RPC:
@@ -103,9 +96,9 @@ class RPC:
             AssertionError: The call was made already, or has no stub to go to.
         """
         if self._state != RPC.IDLE or self.stub is None:
+            name = f"{package or self.package}.{call or self.call}"
             reason = "has no stub" if self.stub is None else "has already been started"
-            message = f"RPC for {package or self.package}.{call or self.call} {reason}"
-            raise AssertionError(message)
+            raise AssertionError(f"RPC for {name} {reason}")
         self.package = package or self.package
         self.call = call or self.call
         self.request = self.request if request is None else request
@@ -113,7 +106,8 @@ class RPC:
         self.callback = callback or self.callback
         self.deadline = deadline or self.deadline
         self._state = RPC.RUNNING
-        self._attempt(self._send)
+        send = partial(self.stub.MakeSyncCall, self.package or "", self.call or "")
+        self._attempt(partial(send, self.request, self.response))
         self._state = RPC.FINISHING
         if self.callback is not None:
             self._attempt(self.callback)
@@ -125,17 +119,13 @@ class RPC:
             AssertionError: The call was never made.
         """
         if self._state == RPC.IDLE:
-            message = f"RPC for {self.package}.{self.call} was not started: call MakeCall() first"
-            raise AssertionError(message)
+            name = f"{self.package}.{self.call}"
+            raise AssertionError(f"RPC for {name} was not started: call MakeCall() first")
 
     def CheckSuccess(self) -> None:
         """Raise what the call or its callback raised, if anything."""
         if self._exception is not None:
             raise self._exception
-
-    def _send(self) -> None:
-        assert self.stub is not None  # noqa: S101 (MakeCall has checked)
-        self.stub.MakeSyncCall(self.package or "", self.call or "", self.request, self.response)
 
     def _attempt(self, step: Callable[[], object]) -> None:
         try:
@@ -182,7 +172,6 @@ class APIProxyStub:
 
     def _random_seed(self) -> int | str | None:
         """What the generator is seeded with; None for anything."""
-        return None
 
     def CreateRPC(self) -> RPC:
         """An `RPC` that this stub will answer."""
@@ -196,20 +185,19 @@ class APIProxyStub:
             RequestTooLargeError: The request is over the limit.
         """
         if service != self._service_name:
-            message = f'Expected "{self._service_name}" service name, was "{service}"'
-            raise AssertionError(message)
+            raise AssertionError(f'Expected "{self._service_name}" service name, was "{service}"')
         size = request.ByteSize()
         if size > self._max_request_size:
-            message = (
+            raise apiproxy_errors.RequestTooLargeError(
                 f"The request to API call {service}.{call}() was too large: {size} bytes, "
                 f"and at most {self._max_request_size} are allowed."
             )
-            raise apiproxy_errors.RequestTooLargeError(message)
         if not request.IsInitialized():
             missing: list[str] = []
             request.IsInitialized(missing)
-            message = f"The request to API call {service}.{call}() is incomplete: {missing}"
-            raise AssertionError(message)
+            raise AssertionError(
+                f"The request to API call {service}.{call}() is incomplete: {missing}"
+            )
 
     def MakeSyncCall(
         self, service: str, call: str, request: Any, response: Any, request_id: str | None = None
@@ -235,10 +223,9 @@ class APIProxyStub:
         method = getattr(self, f"_Dynamic_{call}", None)
         if method is None:
             calls = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
-            message = (
+            raise apiproxy_errors.CallNotFoundError(
                 f"The service {service!r} has no call {call!r}: it has {', '.join(sorted(calls))}"
             )
-            raise apiproxy_errors.CallNotFoundError(message)
         method(request, response)
 
     def SetError(self, error: Any, method: str | None = None, error_rate: float = 1) -> None:
@@ -255,14 +242,12 @@ class APIProxyStub:
             ValueError: `error_rate` is not from 0 to 1.
         """
         if not (error is None or isinstance(error, apiproxy_errors.Error)):
-            message = (
+            raise AssertionError(
                 f"{shorten_repr(error)} is not an error of an App Engine call: pass an instance "
                 "of apiproxy_errors.Error, or None"
             )
-            raise AssertionError(message)
         if not 0 <= error_rate <= 1:
-            message = f"error_rate is {error_rate!r}: pass a number from 0 to 1"
-            raise ValueError(message)
+            raise ValueError(f"error_rate is {error_rate!r}: pass a number from 0 to 1")
         if method and error:
             self._errors[method] = FailingCalls(error, method, error_rate, f"SetError for {method}")
         elif error is None:
@@ -302,17 +287,13 @@ class SDK:
 
 
 class _Registry:
-    """The stubs that are active, the oldest first, and who is to know of new ones.
-
-    Attributes:
-        observers: Each is called with a stub that becomes active.
-        sdk: The installed SDK, once `_appengine` has registered it.
-    """
+    """The stubs that are active, and who is to know of new ones."""
 
     def __init__(self) -> None:
+        # Each is called with a stub that becomes active.
         self.observers: list[Callable[[Any], object]] = []
-        self.sdk = SDK()
-        self._stubs: tuple[weakref.ref[Any], ...] = ()
+        self.sdk = SDK()  # until `_appengine` registers the installed one
+        self._stubs: tuple[weakref.ref[Any], ...] = ()  # the oldest first
         self._lock = threading.RLock()
 
     def activate(self, stub: APIProxyStub) -> None:
@@ -331,14 +312,6 @@ class _Registry:
         found = (reference() for reference in reversed(self._stubs))
         return [stub for stub in found if stub is not None]
 
-    def find(self, service: str) -> Any | None:
-        """The newest stub of a service, or None."""
-        for reference in reversed(self._stubs):
-            stub = reference()
-            if stub is not None and stub._service_name == service:
-                return stub
-        return None
-
     def _replace(self, stub: APIProxyStub, *references: weakref.ref[Any]) -> None:
         left = [one for one in self._stubs if one() not in (None, stub)]
         self._stubs = (*left, *references)
@@ -356,7 +329,7 @@ registry = _Registry()
 
 def active_stub(service: str = "channel") -> Any | None:
     """The newest stub of a service that is not closed, or None."""
-    return registry.find(service)
+    return next((stub for stub in registry.stubs() if stub._service_name == service), None)
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
 
-# From here on a number takes more than one byte on the wire.
-_TWO_BYTES = 128
 _INT32 = 1 << 31
 
 
@@ -93,11 +91,7 @@ def _check_text(name: str, value: object) -> str:
     try:
         return _tokens.to_text(value)
     except TypeError:
-        message = (
-            f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: "
-            "pass a str or its UTF-8 bytes"
-        )
-        raise TypeError(message) from None
+        raise _type_error(name, value, "a str or its UTF-8 bytes") from None
     except UnicodeDecodeError:
         message = f"{name} is bytes that are not UTF-8: {shorten_repr(value)}"
         raise _NOT_UTF8.get(name, InvalidTokenError)(message) from None
@@ -105,12 +99,15 @@ def _check_text(name: str, value: object) -> str:
 
 def _check_number(name: str, value: object) -> int:
     if not isinstance(value, int):
-        message = f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass an int"
-        raise TypeError(message)
+        raise _type_error(name, value, "an int")
     if not -_INT32 <= value < _INT32:
-        message = f"{name} is {shorten_repr(value)}: pass a number that 32 bits hold"
-        raise ValueError(message)
+        raise ValueError(f"{name} is {shorten_repr(value)}: pass a number that 32 bits hold")
     return value
+
+
+def _type_error(name: str, value: object, allowed: str) -> TypeError:
+    kind = type(value).__name__
+    return TypeError(f"{name} is {shorten_repr(value)}, of type {kind}: pass {allowed}")
 
 
 class ProtocolBuffer:
@@ -132,8 +129,11 @@ class ProtocolBuffer:
         for name, kind in cls._fields.items():
             _add_accessors(cls, name, kind)
 
-    def __init__(self) -> None:
+    def __init__(self, **values: str | bytes | int | None) -> None:
         self.Clear()
+        for name, value in values.items():
+            if value is not None:
+                getattr(self, f"set_{name}")(value)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
@@ -186,11 +186,7 @@ class CreateChannelRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, duration_minutes: int | None = None
     ) -> None:
-        super().__init__()
-        if application_key is not None:
-            self.set_application_key(application_key)
-        if duration_minutes is not None:
-            self.set_duration_minutes(duration_minutes)
+        super().__init__(application_key=application_key, duration_minutes=duration_minutes)
 
 
 class CreateChannelResponse(ProtocolBuffer):
@@ -204,9 +200,7 @@ class CreateChannelResponse(ProtocolBuffer):
     clear_token: Callable[[], None]
 
     def __init__(self, token: str | bytes | None = None) -> None:
-        super().__init__()
-        if token is not None:
-            self.set_token(token)
+        super().__init__(token=token)
 
 
 class SendMessageRequest(ProtocolBuffer):
@@ -227,11 +221,7 @@ class SendMessageRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, message: str | bytes | None = None
     ) -> None:
-        super().__init__()
-        if application_key is not None:
-            self.set_application_key(application_key)
-        if message is not None:
-            self.set_message(message)
+        super().__init__(application_key=application_key, message=message)
 
 
 class VoidProto(ProtocolBuffer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
@@ -10,8 +11,7 @@ import weakref
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from pytest_channelstub._service.stub import ChannelServiceStub
+
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
 
 Moment = datetime | date | str | float
 """A point in time: a datetime (a naive one is UTC), an ISO 8601 string, or epoch seconds."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_START = datetime(2020, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,34 +41,14 @@ _LONGEST = 1e12  # seconds
 _MOST_TIMEOUTS = 10_000
 
 
-class Timed(Protocol):
-    """A stub, as its clock sees it; times are microseconds since the epoch."""
-
-    def _next_due(self) -> int | None:
-        """When the first timer is due; None without timers."""
-
-    def _deliver(self) -> None:
-        """Deliver the requests to the app that no other call delivers."""
-
-    def _run_timer(self, now: int) -> str | None:
-        """Run the first timer that is due; the client that it timed out, None if none was."""
-
-
 @dataclass(slots=True)
 class _Move:
-    """A move that is under way.
-
-    Attributes:
-        thread: Which thread moves.
-        resets: The clock's count of resets when it began.
-        goal: Where it goes, in microseconds since the epoch.
-        timeouts: How often each client has timed out.
-    """
+    """A move that is under way."""
 
     thread: int
-    resets: int
-    goal: int
-    timeouts: Counter[str]
+    resets: int  # the clock's count of resets when it began
+    goal: int  # microseconds since the epoch
+    timeouts: Counter[str]  # by client id
 
 
 class FakeClock:
@@ -99,7 +81,7 @@ class FakeClock:
         self._now = self._start
         # One lock for a clock and the stubs on it: none of them acts while the time moves.
         self._renew_locks()
-        self._stubs: list[weakref.ref[Any]] = []
+        self._stubs: list[weakref.ref[ChannelServiceStub]] = []
         # The calls that move the clock now.
         self._moves: dict[FrameType, _Move] = {}
         # Counts the resets: a move that began before one ends with it.
@@ -161,12 +143,11 @@ class FakeClock:
             + _read_number(days, "days", 86400)
         )
         if span < 0:
-            message = (
+            raise ValueError(
                 f"advance() takes a duration of 0 or more, got {span / MICROSECONDS:g} s; "
                 "use tick() or move_to() to go back"
             )
-            raise ValueError(message)
-        self._shift(span)
+        self._move(self._find_goal_after, span)
 
     def tick(self, delta: float | timedelta = 1) -> datetime:
         """Move by `delta`, as the `tick` of freezegun's frozen time does.
@@ -177,7 +158,7 @@ class FakeClock:
         Returns:
             The new time, an aware UTC datetime.
         """
-        self._shift(read_duration(delta, "delta"))
+        self._move(self._find_goal_after, read_duration(delta))
         return self.now
 
     def move_to(self, target: Moment) -> None:
@@ -189,7 +170,7 @@ class FakeClock:
             target: A datetime (a naive one is UTC), an ISO 8601 string, or seconds
                 since the epoch.
         """
-        self._move(partial(self._find_goal_at, to_microseconds(target)))
+        self._move(self._find_goal_at, to_microseconds(target))
 
     def _read(self) -> int:
         """The time in microseconds since the epoch."""
@@ -198,13 +179,7 @@ class FakeClock:
     def _set(self, now: int) -> None:
         """Show another time."""
         self._now = now
-        self._notify()
-
-    def _notify(self) -> None:
         call_locked(self._lock, self._changed.notify_all)
-
-    def _check_movable(self) -> None:
-        """Refuse to move a clock whose time somebody else moves."""
 
     def _reset(self) -> None:
         """Go back to the start and run no timer; a move under way ends."""
@@ -216,18 +191,15 @@ class FakeClock:
         self._lock: Any = threading.RLock()  # of a class that has no name before Python 3.13
         self._changed = threading.Condition(self._lock)
 
-    def _attach(self, stub: Timed) -> None:
+    def _attach(self, stub: ChannelServiceStub) -> None:
         """Run the timers of a stub, for as long as it exists."""
         self._stubs = [*(each for each in self._stubs if each() is not None), weakref.ref(stub)]
 
-    def _attached(self) -> list[Any]:
+    def _attached(self) -> list[ChannelServiceStub]:
         return [stub for reference in self._stubs if (stub := reference()) is not None]
 
-    def _shift(self, span: int) -> None:
-        """Move by `span` microseconds; the moves of several threads add up."""
-        self._move(partial(self._find_goal_after, span))
-
     def _find_goal_after(self, span: int) -> int:
+        """Where to move by so many microseconds; the moves of several threads add up."""
         others = self._running_moves(of_this_thread=False)
         if span >= 0:
             return _check_calendar(max([self._read(), *(move.goal for move in others)]) + span)
@@ -242,18 +214,18 @@ class FakeClock:
             move.goal = goal
         return goal
 
-    def _move(self, find_goal: Callable[[], int]) -> None:
-        self._check_movable()
+    def _move(self, find_goal: Callable[[int], int], value: int) -> None:
         # The frame is kept in no variable of its own, which would be a circle.
         try:
-            move = call_locked(self._lock, self._begin_move, sys._getframe(), find_goal)
+            move = call_locked(self._lock, self._begin_move, sys._getframe(), find_goal, value)
             self._run_timers(move)
         finally:
             self._moves.pop(sys._getframe(), None)
-        self._deliver()
+        for stub in self._attached():
+            stub._deliver()  # what finalizers have left while the clock moved
 
-    def _begin_move(self, frame: FrameType, find_goal: Callable[[], int]) -> _Move:
-        goal, timeouts = find_goal(), Counter[str]()
+    def _begin_move(self, frame: FrameType, find_goal: Callable[[int], int], value: int) -> _Move:
+        goal, timeouts = find_goal(value), Counter[str]()
         if goal < self._read():
             self._set(goal)
         for outer in self._running_moves(of_this_thread=True):
@@ -262,11 +234,6 @@ class FakeClock:
             _check_repetition(client_id, timeouts)
         self._moves[frame] = move = _Move(threading.get_ident(), self._resets, goal, timeouts)
         return move
-
-    def _deliver(self) -> None:
-        """Deliver what finalizers have left while the clock moved."""
-        for stub in self._attached():
-            stub._deliver()
 
     def _running_moves(self, *, of_this_thread: bool) -> list[_Move]:
         me = threading.get_ident()
@@ -284,16 +251,20 @@ class FakeClock:
                 move.timeouts[client_id] += 1
                 _check_repetition(client_id, move.timeouts)
 
-    def _step_towards(self, move: _Move) -> tuple[int, Any] | None:
+    def _step_towards(self, move: _Move) -> tuple[int, ChannelServiceStub] | None:
         """Move to the first timer that is due by then, of all stubs on this clock."""
         if self._resets != move.resets:
             return None
         goal = move.goal
-        timers = [(due, stub) for stub in self._attached() if (due := stub._next_due()) is not None]
-        due, stub = min(timers, key=lambda timer: timer[0], default=(goal + 1, None))
-        if (target := min(due, goal)) > self._read():
+        timers = [
+            (due, stub)
+            for stub in self._attached()
+            if (due := stub._next_due()) is not None and due <= goal
+        ]
+        first = min(timers, key=lambda timer: timer[0], default=None)
+        if (target := goal if first is None else first[0]) > self._read():
             self._set(target)
-        return None if due > goal else (due, stub)
+        return first
 
 
 class SystemClock(FakeClock):
@@ -328,34 +299,32 @@ class SystemClock(FakeClock):
 
     def _set(self, now: int) -> None:
         self._frozen_time().move_to(_to_datetime(now))
-        self._notify()
+        call_locked(self._lock, self._changed.notify_all)
 
-    def _check_movable(self) -> None:
-        self._frozen_time()
+    def _move(self, find_goal: Callable[[int], int], value: int) -> None:
+        self._frozen_time()  # raises where somebody else moves it
+        super()._move(find_goal, value)
 
     def _frozen_time(self) -> Any:
         """What freezegun holds the process's time with."""
         if self._time_func is not None:
-            message = (
+            raise RuntimeError(
                 "this clock follows the time_func that its stub was given: move what that "
                 "function reads, or build the stub with time_func=FakeClock().time"
             )
-            raise RuntimeError(message)
         freezegun = sys.modules.get("freezegun.api")
         if freezegun is None or not freezegun.freeze_factories:
-            message = (
+            raise RuntimeError(
                 "this clock follows time.time(), which freezegun does not hold now: move it "
                 "with what holds it (time-machine's traveller.shift()), or freeze it "
                 "(@freeze_time, the freezer fixture), or use clock='fake', whose time is its own"
             )
-            raise RuntimeError(message)
         freeze = freezegun.freeze_factories[-1]
         if not hasattr(freeze, "move_to"):
-            message = (
+            raise RuntimeError(
                 "this clock follows time.time(), which a stub with clock='freeze' holds now: "
                 "advance that stub's clock"
             )
-            raise RuntimeError(message)
         return freeze
 
 
@@ -375,11 +344,10 @@ def read_duration(value: float | timedelta, name: str = "delta") -> int:
 def _read_number(value: float, name: str, unit: int = 1, *, allowed: str = "a number") -> int:
     """Read a number of units, of so many seconds each, as whole microseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        message = f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass {allowed}"
-        raise TypeError(message)
+        kind = type(value).__name__
+        raise TypeError(f"{name} is {shorten_repr(value)}, of type {kind}: pass {allowed}")
     if not -_LONGEST <= value <= _LONGEST:  # a NaN fails this too
-        message = f"{name} is out of range: pass a finite number, at most {_LONGEST:g}"
-        raise ValueError(message)
+        raise ValueError(f"{name} is out of range: pass a finite number, at most {_LONGEST:g}")
     # A float of seconds since the epoch times a million is past what a float holds exactly.
     whole, fraction = divmod(value * unit, 1)
     return int(whole) * MICROSECONDS + round(fraction * MICROSECONDS)
@@ -394,55 +362,47 @@ def to_microseconds(moment: Moment) -> int:
             moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
         elif moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return _check_calendar(read_duration(moment - EPOCH))
+        return _check_calendar(read_duration(moment - _EPOCH))
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):
-        message = (
+        raise TypeError(
             f"{shorten_repr(moment)}, of type {type(moment).__name__}, is not a time: pass a "
             "datetime, an ISO 8601 string or seconds since the epoch"
         )
-        raise TypeError(message)
     return _check_calendar(read_duration(moment, "the time"))
 
 
 def _parse(text: str) -> datetime | float:
     cleaned = text.strip().upper()
-    # Four digits alone may be a year or seconds, and eight are a date.
-    if not re.fullmatch(r"\d{4}|\d{8}", cleaned):
-        try:
-            return float(cleaned)
-        except ValueError:
-            pass
-    try:
-        if not re.fullmatch(r"\d{4}", cleaned):
-            return datetime.fromisoformat(cleaned)
-    except ValueError:
-        pass
-    message = (
+    # Eight digits alone are a date; four may be a year or seconds.
+    is_number = not re.fullmatch(r"\d{4}|\d{8}", cleaned)
+    is_date = not re.fullmatch(r"\d{4}", cleaned)
+    for is_possible, read in ((is_number, float), (is_date, datetime.fromisoformat)):
+        if is_possible:
+            with contextlib.suppress(ValueError):
+                return read(cleaned)
+    raise ValueError(
         f"{text!r} is not a time: pass a datetime, an ISO 8601 string such as "
         "'2020-01-01T00:00:00Z' or seconds since the epoch"
     )
-    raise ValueError(message)
 
 
 def _check_calendar(microseconds: int) -> int:
     if not _EARLIEST <= microseconds <= _LATEST:
-        message = (
+        raise ValueError(
             f"{microseconds // MICROSECONDS} s since the epoch is outside the years 1 to 9999, "
             "which a datetime can show"
         )
-        raise ValueError(message)
     return microseconds
 
 
 def _to_datetime(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _check_repetition(client_id: str, timeouts: Counter[str]) -> None:
     if timeouts[client_id] >= _MOST_TIMEOUTS:
-        message = (
+        raise RuntimeError(
             f"client id {client_id!r} has timed out {_MOST_TIMEOUTS:,} times in one move of the "
             "clock: the app connects it again, or sets the clock back, each time it hears of the "
             "disconnection. Do neither in the handler of /_ah/channel/disconnected/"
         )
-        raise RuntimeError(message)

@@ -21,56 +21,32 @@ __tracebackhide__ = hide_frame
 
 # The code of these modules and packages gets the real time. Of a package that also calls
 # functions of its users, which are to get the held time, only the part that waits is here.
-_REAL_TIME_MODULES = frozenset(
-    {
-        # Durations, time limits and progress of the test run.
-        "_hypothesis_pytestplugin",
-        "_pytest",
-        "execnet",
-        "pytest_benchmark",
-        "pytest_rerunfailures",
-        "pytest_timeout",
-        "xdist",
-        # Deadlines of examples.
-        "hypothesis",
-        # The standard library's time-outs.
-        "asyncio.base_events",
-        "asyncio.windows_events",
-        "concurrent.futures._base",
-        "multiprocessing.connection",
-        "multiprocessing.managers",
-        "multiprocessing.queues",
-        "multiprocessing.synchronize",
-        "queue",
-        "socketserver",
-        "subprocess",
-        # The clocks of event loops.
-        "anyio",
-        "trio._core",
-        # Waits for browsers, and for servers, whose certificates are of today.
-        "playwright",
-        "selenium",
-        "urllib3",
-    }
-)
+_REAL_TIME_MODULES = {
+    # Durations, time limits and progress of the test run.
+    "_hypothesis_pytestplugin", "_pytest", "execnet", "pytest_benchmark", "pytest_rerunfailures",
+    "pytest_timeout", "xdist",
+    # Deadlines of examples.
+    "hypothesis",
+    # The standard library's time-outs.
+    "asyncio.base_events", "asyncio.windows_events", "concurrent.futures._base",
+    "multiprocessing.connection", "multiprocessing.managers", "multiprocessing.queues",
+    "multiprocessing.synchronize", "queue", "socketserver", "subprocess",
+    # The clocks of event loops.
+    "anyio", "trio._core",
+    # Waits for browsers, and for servers, whose certificates are of today.
+    "playwright", "selenium", "urllib3",
+}  # fmt: skip
 # `threading` waits by a name of its own, which stays real. What it calls in a thread gets the
 # held time.
-_UNCHANGED_MODULES = frozenset({"freezegun.api", "threading"})
+_UNCHANGED_MODULES = ("freezegun.api", "threading")
 _MOMENT = 0.001  # seconds
 # What freezegun puts in place of what.
-_FAKES = {
-    "real_date": "FakeDate",
-    "real_datetime": "FakeDatetime",
-    "real_gmtime": "fake_gmtime",
-    "real_localtime": "fake_localtime",
-    "real_monotonic": "fake_monotonic",
-    "real_monotonic_ns": "fake_monotonic_ns",
-    "real_perf_counter": "fake_perf_counter",
-    "real_perf_counter_ns": "fake_perf_counter_ns",
-    "real_strftime": "fake_strftime",
-    "real_time": "fake_time",
-    "real_time_ns": "fake_time_ns",
-}
+_FUNCTIONS = (
+    "gmtime", "localtime", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
+    "strftime", "time", "time_ns",
+)  # fmt: skip
+_FAKES = {f"real_{name}": f"fake_{name}" for name in _FUNCTIONS}
+_FAKES |= {"real_date": "FakeDate", "real_datetime": "FakeDatetime"}
 
 
 class FrozenClock(FakeClock):
@@ -94,11 +70,9 @@ class FrozenClock(FakeClock):
         self._real_time_modules = _REAL_TIME_MODULES.union(real_time_modules)
 
     def _freeze(self) -> None:
-        """Hold the process at this clock's time, until `_thaw`."""
         _process_time.hold(self)
 
     def _thaw(self) -> None:
-        """Let the process's time go; nothing happens where it is not held."""
         _process_time.release(self)
 
 
@@ -122,10 +96,8 @@ class _ProcessTime:
     def __call__(self) -> datetime:
         """The time as freezegun asks for it, naive and UTC."""
         newest = self._clocks[-1:]
-        if not newest or self._is_exempt(sys._getframe(1)):
-            now: datetime = self._api.real_datetime.now(UTC)
-        else:
-            now = newest[0].now
+        is_real = not newest or self._is_exempt(sys._getframe(1))
+        now: datetime = self._api.real_datetime.now(UTC) if is_real else newest[0].now
         return now.replace(tzinfo=None)
 
     def hold(self, clock: FrozenClock) -> None:
@@ -142,7 +114,7 @@ class _ProcessTime:
                 raise
 
     def release(self, clock: FrozenClock) -> None:
-        """Hold the process at this clock's time no longer."""
+        """Hold the process at this clock's time no longer, if it is held."""
         with self._lock:
             if clock in self._clocks:
                 self._show_others(clock)
@@ -245,11 +217,10 @@ _process_time = _ProcessTime()  # a process has one time
 def _check_time_machine() -> None:
     time_machine = sys.modules.get("time_machine")
     if time_machine is not None and time_machine.escape_hatch.is_travelling():
-        message = (
+        raise RuntimeError(
             "clock='freeze' cannot hold the process's time, as time-machine holds it now: use "
             "clock='system', which follows time-machine, or end the travel first"
         )
-        raise RuntimeError(message)
 
 
 def _replace(values: dict[int, Any], prefixes: tuple[str, ...] = ("",)) -> None:
