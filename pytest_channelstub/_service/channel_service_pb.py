@@ -124,13 +124,15 @@ class ProtocolBuffer:
 
     _fields: ClassVar[dict[str, type]] = {}
     _required: ClassVar[tuple[str, ...]] = ()
+    _attributes: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
+        cls._attributes = tuple(f"_{name}" for name in cls._fields)
         for name, kind in cls._fields.items():
+            setattr(cls, f"_{name}", None)
             _add_accessors(cls, name, kind)
 
     def __init__(self, **values: str | bytes | int | None) -> None:
-        self.Clear()
         for name, value in values.items():
             if value is not None:
                 getattr(self, f"set_{name}")(value)
@@ -155,13 +157,13 @@ class ProtocolBuffer:
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        values = [getattr(self, f"_{name}") for name in self._fields]
+        values = [getattr(self, attribute) for attribute in self._attributes]
         return sum([1 + _size(value) for value in values if value is not None])
 
     def Clear(self) -> None:
         """Unset every field."""
-        for name in self._fields:
-            setattr(self, f"_{name}", None)
+        for attribute in self._attributes:
+            setattr(self, attribute, None)
 
     def _set_fields(self) -> dict[str, str | int]:
         values = {name: getattr(self, f"_{name}") for name in self._fields}
@@ -232,7 +234,7 @@ def _size(value: str | int) -> int:
     """The size of a field on the wire, without its tag of one byte."""
     if isinstance(value, int):
         return _number_size(value)
-    size = len(value.encode(errors="surrogatepass"))
+    size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
     return size + _number_size(size)
 
 
