@@ -738,7 +738,10 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """
         result = self._step(self._plan_connect, token, kind, is_wanted)
         if isinstance(result, Error):
-            raise result
+            try:
+                raise result
+            finally:
+                del result  # in a circle with its frame it would keep the stub active
         return result
 
     def _plan_connect(
@@ -793,7 +796,10 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         how = reader, is_wanted, received
         result, message = self._step(self._plan_poll, token, *how)
         if isinstance(result, Error):
-            raise result
+            try:
+                raise result
+            finally:
+                del result  # in a circle with its frame it would keep the stub active
         if message is _NOT_READ:
             # The app has heard of a new connection by now: its greeting is read at once.
             message = self._step(self._plan_pop, result, token, *how)

@@ -38,12 +38,19 @@ def test_a_stub_that_nobody_holds_is_not_active_any_more(pytester):
         import gc
 
         import pytest
-        from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+        from pytest_channelstub import ChannelServiceStub, FakeClock, InvalidTokenError, channel
+
+        def refuse(call):
+            with pytest.raises(InvalidTokenError):
+                call("nonsense")
 
         def test_it():
             gc.disable()
             stub = ChannelServiceStub(time_func=FakeClock().time)
             stub.connect_channel(channel.create_channel("alice"))
+            refuse(stub.connect_channel)
+            refuse(stub.connect_and_pop_first_message)
+            refuse(stub.validate_token_and_extract_client_id)
             del stub
             with pytest.raises(AssertionError, match="Request the channel_stub fixture"):
                 channel.create_channel("alice")
