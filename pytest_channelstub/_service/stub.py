@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections import deque
-from functools import cache, partial
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -246,20 +246,19 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if request.has_duration_minutes()
             else self.CHANNEL_TOKEN_DEFAULT_DURATION
         )
-        # Drawn once, however often the step is planned.
-        draw = cache(lambda: self._random.getrandbits(32))
-        token = self._step(self._plan_create, client_id, minutes, draw)
+        drawn: list[int] = []
+        token = self._step(self._plan_create, client_id, minutes, drawn)
         self._log(
             "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
         )
         response.set_token(token)
 
-    def _plan_create(
-        self, step: Step, client_id: str, minutes: int, draw: Callable[[], int]
-    ) -> str:
+    def _plan_create(self, step: Step, client_id: str, minutes: int, drawn: list[int]) -> str:
         # int() rounds towards zero, as the SDK's stub does.
         expires = int(step.now / MICROSECONDS + minutes * 60) + 1
-        token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, draw(), expires, client_id)
+        if not drawn:  # once, however often the step is planned
+            drawn.append(self._random.getrandbits(32))
+        token = _tokens.make(self.CHANNEL_TOKEN_IDENTIFIER, drawn[0], expires, client_id)
         step.record("create", client_id, token=token, outcome=expires)
         return token
 
