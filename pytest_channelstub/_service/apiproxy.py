@@ -7,11 +7,10 @@ import random
 import threading
 import weakref
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
-from pytest_channelstub._service.delivery import call_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +18,19 @@ if TYPE_CHECKING:
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
 
+_Result = TypeVar("_Result")
+
 MAX_REQUEST_SIZE = 1 << 20
 """The largest request that a stub takes, in bytes: 1 MiB."""
+
+
+def call_locked(lock: Any, function: Callable[..., _Result], *arguments: object) -> _Result:
+    """Call a function while holding a lock.
+
+    On one line: what a debugger or a trace function raises between two lines of ours then
+    finds the lock free, where no other thread would ever get it.
+    """
+    with lock: return function(*arguments)  # fmt: skip  # noqa: E701
 
 
 class FailingCalls(NamedTuple):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS
-from pytest_channelstub._service.delivery import call_locked, is_running
+from pytest_channelstub._service.apiproxy import call_locked
+from pytest_channelstub._service.delivery import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
 from pytest_channelstub._record.formatting import format_exception, hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS
+from pytest_channelstub._service.apiproxy import call_locked
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,8 +33,6 @@ __tracebackhide__ = hide_frame
 
 App = Callable[..., Any]
 """A WSGI callable."""
-
-_Result = TypeVar("_Result")
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 _FIRST_ERROR_STATUS = 400
@@ -307,15 +306,6 @@ class Outbox:
     def _notify(self) -> None:
         self.answers += 1
         self._changed.notify_all()
-
-
-def call_locked(lock: Any, function: Callable[..., _Result], *arguments: object) -> _Result:
-    """Call a function while holding a lock.
-
-    On one line: what a debugger or a trace function raises between two lines of ours then
-    finds the lock free, where no other thread would ever get it.
-    """
-    with lock: return function(*arguments)  # fmt: skip  # noqa: E701
 
 
 def is_running(frame: FrameType) -> bool:

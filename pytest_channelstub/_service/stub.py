@@ -21,6 +21,7 @@ from pytest_channelstub._record.timeline import (
     to_event,
 )
 from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service.apiproxy import call_locked
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     InvalidChannelClientIdError,
@@ -31,7 +32,6 @@ from pytest_channelstub._service.delivery import (
     FORM,
     Outbox,
     Outgoing,
-    call_locked,
     caller,
     check_app,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-UNWANTED = ("freezegun", "google", "http", "asyncio", "werkzeug", "wsgiref")
+UNWANTED = ("freezegun", "google", "http", "asyncio", "urllib", "werkzeug", "wsgiref")
 
 
 def printed_by(code):
@@ -24,7 +24,8 @@ def test_the_plugin_imports_no_freezegun_google_http_or_asyncio():
 
     assert "pytest_channelstub.plugin" in loaded
     assert [name for name in loaded if name.partition(".")[0] in UNWANTED] == []
-    assert "pytest_channelstub._service.stub" not in loaded
+    for name in ("_service.stub", "_service.delivery", "_record.timeline"):
+        assert f"pytest_channelstub.{name}" not in loaded
 
 
 def test_a_stub_is_whole_where_no_pytest_runs():
