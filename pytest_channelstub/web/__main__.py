@@ -1,9 +1,10 @@
-"""Serves an app with its channels, to look at in a browser: what dev_appserver was for."""
+"""A development server: serves an app with its channels, as dev_appserver did."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import traceback
 from functools import partial
@@ -23,7 +24,7 @@ _LOOK_AGAIN = 0.25  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve an app until Ctrl-C; 1 if it cannot be loaded, or the port cannot be had."""
+    """Serve an app until Ctrl-C or SIGTERM; 1 if it cannot be loaded, or the port cannot be had."""
     options = _parse(arguments)
     # `from google.appengine.api import channel` works in the app, with an SDK or without.
     installation = importing.install("always")
@@ -38,7 +39,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pytest_channelstub.web",
         description="Serve a WSGI app with its channels, on the system's clock, and print each "
-        "event as it happens. Ctrl-C stops it.",
+        "event as it happens. Ctrl-C stops it; so does SIGTERM, from kill.",
     )
     parser.add_argument(
         "app", metavar="MODULE:APP", help="the app, such as chat:app; a factory as chat:make_app()"
@@ -63,8 +64,8 @@ def _serve(stub: ChannelServiceStub, options: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     with server:
-        _write(f"{options.app} is at {server.url} until Ctrl-C.")
         try:
+            _write(f"{options.app} is at {server.url} until Ctrl-C.")
             _follow(stub, server)
         except KeyboardInterrupt:
             _write("Stopped.")
@@ -111,4 +112,5 @@ def _write(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m pytest_channelstub.web`: an app with its channels, for the eye."""
+"""`python -m pytest_channelstub.web`: a development server for an app with its channels."""
 
 from __future__ import annotations
 
@@ -81,6 +81,14 @@ def test_it_serves_the_app_and_prints_each_event_until_ctrl_c(serve):
     assert out.splitlines()[-1] == "Stopped."
     assert err.splitlines()[-1] == "LookupError: the app is broken"
     assert err.count("Traceback") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at SIGTERM without asking it")
+def test_sigterm_stops_it_as_ctrl_c_does(serve):
+    process, _ = serve("the_app:app")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, "Stopped.\n", "")
 
 
 def test_the_app_may_be_what_a_factory_makes(folder):
