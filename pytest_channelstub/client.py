@@ -153,7 +153,7 @@ class ChannelClient:
 
         Raises:
             AssertionError: No message is pending, or it is not JSON. One that is not JSON
-                is taken all the same, and is the last of `received`.
+                is taken anyway, and is the last of `received`.
         """
         message = self.receive()
         try:

@@ -47,7 +47,7 @@ def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) 
         expected: A string is the message itself. A dict, list, number, bool or None is
             compared with the message read as JSON. A compiled pattern is searched in it.
             Anything else decides by its own `==`. With none given, nothing may be pending;
-            a client id of which nothing is known brings a warning if it resembles another.
+            a client id of which nothing is known gives a warning if it resembles another.
 
     Raises:
         AssertionError: Others are pending, or in another order; its text says why.
@@ -105,7 +105,7 @@ def assert_not_sent(
     Args:
         stub: The stub.
         to: A client id or a token; anybody by default. A client id of which nothing is
-            known brings a warning if it resembles another.
+            known gives a warning if it resembles another.
         expected: As for `assert_queued`; by default every message.
 
     Raises:
@@ -173,7 +173,7 @@ def assert_disconnected(stub: ChannelServiceStub, to: str | bytes) -> None:
 
     Args:
         stub: The stub.
-        to: A client id or a token. A client id of which nothing is known brings a warning
+        to: A client id or a token. A client id of which nothing is known gives a warning
             if it resembles another.
 
     Raises:

@@ -54,7 +54,7 @@ class MakeChannelStub(Protocol):
         Args:
             start: The clock's start; by default the ini file's, or 2020-01-01T00:00:00Z.
             clock: `fake`, `freeze`, `system`, or a FakeClock that several stubs share.
-            seed: Of the random part of tokens; by default the line that calls this.
+            seed: Of the random part of tokens; by default the file and line that call this.
             app: The app's WSGI callable, or None.
 
         Raises:

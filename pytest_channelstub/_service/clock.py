@@ -56,8 +56,8 @@ class FakeClock:
     """The time of a `ChannelServiceStub`: it moves when the test says, and not before.
 
     A move forward runs the timers that are due, in order, each at its own time; a move
-    back runs none, and a client then has two seconds from there. All methods may be
-    called from any thread, and from the app's handlers.
+    back runs none, and a client then times out two seconds later at the latest. All
+    methods may be called from any thread, and from the app's handlers.
 
     Example:
         >>> clock = FakeClock(start="2020-01-01T00:00:00Z")
