@@ -367,7 +367,7 @@ def _explain_surplus(  # noqa: PLR0913, PLR0917 (what is known of the queue)
     wanted = "was not expected" if expected else "nothing was expected"
     advice = (
         "Expect it too, or read it before; "
-        f"assert_sent({name_stub()}, {client_id!r}, ...) looks at one message alone."
+        f"assert_sent({name_stub()}, {client_id!r}, ...) checks one message and ignores the others."
     )
     if len(alike) > 1:
         events = [index for index in map(sent.__getitem__, alike) if index is not None]

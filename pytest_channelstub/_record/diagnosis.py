@@ -101,7 +101,7 @@ class Diagnosis(Outcomes):
             outcome = self.history.outcomes[index]
             if outcome.kind in ("read", "clear", "reset", TAKEN):
                 call = f"assert_sent({name_stub()}, {name}, ...)"
-                return f"{call} holds for messages that are not pending, too."
+                return f"{call} also holds when a message was read or lost."
             if outcome.index is None:
                 return ""
             return self._advise_connection(address, self.history.connection(address, outcome.index))
@@ -134,7 +134,7 @@ class Diagnosis(Outcomes):
             )
         if self.token_end(before) is None:
             keep = format_connect(address, keep_alive=True)
-            return f"Keep it connected: {keep}, or poll more often than every 2 s."
+            return f"Keep it connected: {keep}, or call its poll() more often than every 2 s."
         until = self._now() if index is None else self.events[index].at
         minutes = math.ceil((until - before.since) / 60) + 1
         if minutes > _LONGEST_TOKEN:
@@ -289,7 +289,7 @@ class Diagnosis(Outcomes):
         if not refused:
             return None
         sentence = f"{self.describe_refusal(refused[-1])}: {self.events[refused[-1]].outcome}"
-        advice = "Something has caught this error. Fix the call."
+        advice = "The error was caught, and the test went on. Fix the call."
         return Reason(sentence, advice, self._sources_of(refused[-1]))
 
     def _refused_without_client(self, after: int) -> list[int]:
@@ -341,10 +341,11 @@ class Diagnosis(Outcomes):
                     and (to is None or client_id_of(event.client_id or "") == client_id_of(to))
                     and matching.may_match(expected, event.message or "")
                 ):
+                    how = "was dropped by" if event.kind == "drop" else "went to"
                     return Reason(
-                        f"went to another stub, which {other._built_by}",
-                        "Calls reach the newest stub that is not closed: assert on that stub, or "
-                        "close it before the app sends.",
+                        f"{how} another stub, which {other._built_by}",
+                        "Calls reach the newest stub that is not closed: connect and assert on "
+                        "that stub, or close it before the client connects.",
                         _source_lines("sent", event),
                         event.message,
                     )
@@ -422,23 +423,41 @@ class Diagnosis(Outcomes):
             sentence = f"{count} {were} sent {whom}, and none to {_name(to)}"
             return Reason(sentence, "Check to whom the app sends.")
         else:
-            sentence = "send_message was not called on this stub in this test"
+            sentence = "send_message was not called in this test"
         advice = ["Was a branch not taken, or an exception caught?"]
         if not has_waited:
             wait = _wait_for_send(to)
             advice.append(f"Work that is scheduled may not have run yet: {wait} waits for it.")
-        if after < 0:
-            advice += self._advise_app(to)
+        unheard = None if after >= 0 else self._find_unheard_connection(to)
+        if unheard is not None:
+            sentence = f"{sentence}, and {unheard.sentence}"
+            advice.insert(0, unheard.advice)
         return Reason(sentence, " ".join(advice))
 
-    def _advise_app(self, to: str | None) -> list[str]:
+    def _find_unheard_connection(self, to: str | None) -> Reason | None:
+        """That the app did not hear of a client's connection, so that it sent no greeting."""
         stub = self._stub
-        if stub is None or not self.messages(to, ("connect",)):
-            return []
-        if stub.app is None:
-            override = f"set {name_stub()}.app, or override the channel_app fixture"
-            return [f"No app is set, so no handler is called when a client connects: {override}."]
-        return [] if stub._presence else ["presence is off, so the app's handlers are not called."]
+        if stub is None:
+            return None
+        if self.messages(to, ("connect",)):
+            if stub.app is None:
+                override = "or override the channel_app fixture"
+                return Reason(
+                    "no app is set that hears of a connection",
+                    f"Set {name_stub()}.app, {override}.",
+                )
+            if not stub._presence:
+                return Reason(
+                    "presence is off, so the app does not hear of a connection",
+                    "Leave presence=False out.",
+                )
+        last = None if to is None else self.history.connection(client_id_of(to))
+        if last is not None and last.first is None and self.messages(to, ("refresh",)):
+            return Reason(
+                f"{_name(to)} was connected before this test, so the app did not hear of it again",
+                '@pytest.mark.channel_reset("all") begins with nobody connected.',
+            )
+        return None
 
     def _sources_of(self, index: int) -> tuple[str, ...]:
         source = self.source(index)

@@ -141,7 +141,7 @@ class Outcomes:
             return f": {self.describe_never(address, name)}"
         begin = self._begin(after)
         if begin == self.at(index):
-            return f": {name} was not connected yet, and connected only afterwards, at {begin}"
+            return f": {name} was not connected yet, and connected only afterwards"
         return f", before {name} connected ({begin})"
 
     def describe_never(self, client_id: str, name: str) -> str:

@@ -106,7 +106,7 @@ def test_a_message_dropped_in_the_second_in_which_its_client_connects(channel_st
     channel_client("bob")
     assert failure_of(assert_queued, channel_stub, "bob", "hi")[0] == (
         "'hi' is not pending for bob: it was dropped at +0.0 s: bob was not connected yet, and "
-        "connected only afterwards, at +0.0 s"
+        "connected only afterwards"
     )
 
 
@@ -122,8 +122,8 @@ def test_a_message_dropped_after_a_time_out(channel_stub, channel_clock, channel
         ),
         SENT,
         (
-            "  hint: Keep it connected: channel_client('alice', keep_alive=True), or poll more "
-            "often than every 2 s."
+            "  hint: Keep it connected: channel_client('alice', keep_alive=True), or call its "
+            "poll() more often than every 2 s."
         ),
     ]
 
@@ -333,7 +333,7 @@ def test_a_client_that_read_all_and_missed_a_message_before(channel_stub, channe
     assert failure_of(alice.receive)[0] == (
         "alice has nothing to receive: nothing was sent to alice after 'welcome', which was read "
         "at +0.0 s; earlier, 'early' was dropped at +0.0 s: alice was not connected yet, and "
-        "connected only afterwards, at +0.0 s"
+        "connected only afterwards"
     )
 
 
@@ -361,8 +361,8 @@ def test_a_message_that_somebody_else_has_read(by, channel_stub, channel_client)
         SENT,
         "  read by test_a_message_that_somebody_else_has_read() at test_failures.py:N",
         (
-            "  hint: assert_sent(channel_stub, 'alice', ...) holds for messages that are not "
-            "pending, too."
+            "  hint: assert_sent(channel_stub, 'alice', ...) also holds when a message was read or "
+            "lost."
         ),
     ]
     assert_sent(channel_stub, "alice", "hi")
@@ -391,7 +391,10 @@ def test_a_client_that_is_not_connected_any_more(channel_clock, channel_client):
     alice = channel_client("alice")
     channel_clock.advance(3)
     assert failure_of(alice.receive)[:2] == [
-        "alice has nothing to receive: send_message was not called on this stub in this test",
+        (
+            "alice has nothing to receive: send_message was not called in this test, and no app "
+            "is set that hears of a connection"
+        ),
         "  alice is not connected: it timed out at +2.0 s, idle for 2 s",
     ]
 
@@ -405,21 +408,24 @@ def test_a_message_that_went_to_another_stub(channel_stub, channel_client):
         notify("alice", "hi")
         built = "built by test_a_message_that_went_to_another_stub() at test_failures.py:N"
         hint = (
-            "  hint: Calls reach the newest stub that is not closed: assert on that stub, or close "
-            "it before the app sends."
+            "  hint: Calls reach the newest stub that is not closed: connect and assert on that "
+            "stub, or close it before the client connects."
         )
         assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
-            f"'hi' is not pending for alice: it went to another stub, which was {built}",
+            f"'hi' is not pending for alice: it was dropped by another stub, which was {built}",
             SENT,
             IDLE,
             hint,
         ]
         assert failure_of(alice.receive) == [
-            f"alice has nothing to receive: 'hi' went to another stub, which was {built}",
+            f"alice has nothing to receive: 'hi' was dropped by another stub, which was {built}",
             SENT,
             hint,
         ]
         assert_dropped(other, "alice", "hi")
+        with ChannelClient(other, channel.create_channel("alice")):
+            notify("alice", "hi")
+            assert_queued(other, "alice", "hi")
     notify("alice", "hi")
     assert_queued(channel_stub, "alice", "hi")
 
@@ -437,7 +443,7 @@ def test_a_message_that_went_to_the_stub_of_the_fixture(channel_stub):
         pass
     notify("alice", "hi")
     assert failure_of(assert_sent, newest, "alice", "hi")[0] == (
-        "'hi' was not sent to alice: it went to another stub, which is that of the fixture "
+        "'hi' did not reach alice: it was dropped by another stub, which is that of the fixture "
         "channel_stub"
     )
 
@@ -493,10 +499,13 @@ def test_an_app_that_raises_when_a_client_connects(channel_stub, channel_client)
 def test_no_app_where_one_was_to_greet(channel_stub, channel_client):
     alice = channel_client("alice")
     assert failure_of(alice.receive) == [
-        "alice has nothing to receive: send_message was not called on this stub in this test",
         (
-            f"{SILENCE_HINT} No app is set, so no handler is called when a client connects: set "
-            "channel_stub.app, or override the channel_app fixture."
+            "alice has nothing to receive: send_message was not called in this test, and no app "
+            "is set that hears of a connection"
+        ),
+        (
+            "  hint: Set channel_stub.app, or override the channel_app fixture."
+            f"{SILENCE_HINT.removeprefix('  hint:')}"
         ),
     ]
 
@@ -504,9 +513,29 @@ def test_no_app_where_one_was_to_greet(channel_stub, channel_client):
 def test_presence_that_is_off_where_the_app_was_to_greet(channel_stub, channel_client):
     channel_stub.app, channel_stub._presence = greet, False
     alice = channel_client("alice")
-    assert failure_of(alice.receive)[1] == (
-        f"{SILENCE_HINT} presence is off, so the app's handlers are not called."
+    assert failure_of(alice.receive)[0] == (
+        "alice has nothing to receive: send_message was not called in this test, and presence is "
+        "off, so the app does not hear of a connection"
     )
+
+
+def test_a_client_that_was_connected_before_this_test(channel_stub, channel_client):
+    channel_stub.app = greet
+    channel_client("alice", keep_alive=True)
+    channel_stub._begin_epoch("queues")
+    alice = channel_client("alice")
+    assert failure_of(alice.receive) == [
+        (
+            "alice has nothing to receive: send_message was not called in this test, and alice "
+            "was connected before this test, so the app did not hear of it again"
+        ),
+        (
+            '  hint: @pytest.mark.channel_reset("all") begins with nobody connected.'
+            f"{SILENCE_HINT.removeprefix('  hint:')}"
+        ),
+    ]
+    channel_stub._begin_epoch("all")
+    assert channel_client("alice").receive() == "welcome"
 
 
 def test_an_app_that_handles_the_connection_greets(channel_stub, channel_client):
@@ -517,7 +546,7 @@ def test_an_app_that_handles_the_connection_greets(channel_stub, channel_client)
 def test_no_call_of_send_message_at_all(channel_stub, channel_client):
     channel_stub.app = answer("200 OK")
     channel_client("alice")
-    silence = "send_message was not called on this stub in this test"
+    silence = "send_message was not called in this test"
     assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
         f"'hi' is not pending for alice: {silence}",
         IDLE,
@@ -557,7 +586,7 @@ def test_a_refused_call_whose_error_was_caught(channel_stub, channel_client):
     )
     more = [
         "  called by notify() at test_failures.py:N",
-        "  hint: Something has caught this error. Fix the call.",
+        "  hint: The error was caught, and the test went on. Fix the call.",
     ]
     assert failure_of(alice.receive) == [f"alice has nothing to receive: {reason}", *more]
     assert failure_of(assert_sent, channel_stub, "alice", {"move": "e4"}) == [
@@ -710,7 +739,7 @@ def test_a_message_more_than_expected(channel_stub, channel_clock, channel_clien
         "    2. 'hi'",
         (
             "  hint: Expect it too, or read it before; assert_sent(channel_stub, 'alice', ...) "
-            "looks at one message alone."
+            "checks one message and ignores the others."
         ),
     ]
     assert_queued(channel_stub, "alice", "welcome", "hi")
@@ -911,8 +940,8 @@ def test_a_token_of_an_earlier_test_that_connected_and_timed_out(channel_stub, c
         "another stub or an earlier test"
     )
     keep = (
-        "  hint: Keep it connected: channel_client('alice', keep_alive=True), or poll more often "
-        "than every 2 s."
+        "  hint: Keep it connected: channel_client('alice', keep_alive=True), or call its "
+        "poll() more often than every 2 s."
     )
     assert failure_of(assert_connected, channel_stub, token) == [
         "alice is not connected: it timed out at +2.0 s, idle for 2 s",
