@@ -58,16 +58,7 @@ class Difference:
 
 
 def find_nearest(expected: object, messages: Sequence[str], least: float) -> int | None:
-    """Which message comes closest.
-
-    Args:
-        expected: As in `matching.matches`.
-        messages: To choose from; of two that are equally near, the later one.
-        least: How near it has to be, from 0 to 1.
-
-    Returns:
-        Its index, or None if there is none so near.
-    """
+    """Which message comes closest."""
     scores = [(similarity(expected, message), index) for index, message in enumerate(messages)]
     best = max(scores, default=(-1.0, 0))
     return best[1] if best[0] >= least else None
@@ -90,12 +81,7 @@ def similarity(expected: object, message: str) -> float:
 
 
 def compare(expected: object, message: str) -> Comparison:
-    """In what a message differs from what was expected.
-
-    Args:
-        expected: As in `matching.matches`.
-        message: One that does not match.
-    """
+    """In what a message differs from what was expected."""
     if isinstance(expected, str):
         return _compare_texts(expected, message)
     if matching.is_json(expected):

@@ -244,12 +244,7 @@ def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
 
 
 def _check_stub(use: str, stub: ChannelServiceStub) -> None:
-    """Refuse a first argument that is no stub.
-
-    Args:
-        use: How the helper is called, with a gap where the client is named.
-        stub: The argument.
-    """
+    """Refuse a first argument that is no stub."""
     if not hasattr(stub, "timeline"):
         message = (
             f"the first argument is {shorten_repr(stub)}, of type {type(stub).__name__}: "

@@ -72,13 +72,7 @@ class Reason:
 
 
 class Diagnosis(Outcomes):
-    """The reasons behind one timeline.
-
-    Args:
-        timeline: Of the stub; it is read once, here.
-        stub: Its stub, where it is at hand: what is known of the app and of other stubs.
-        token: Of the client that asks, to tell it from other clients of the same client id.
-    """
+    """The reasons behind one timeline."""
 
     def __init__(
         self, timeline: Timeline, stub: Stub | None = None, token: str | None = None
@@ -152,17 +146,7 @@ class Diagnosis(Outcomes):
         skip: Collection[int | None] = (),
         after: int = -1,
     ) -> Reason | None:
-        """Why a message that was sent, or was to be sent, is not there.
-
-        Args:
-            to: The client id or token that was asserted on; None for anybody.
-            expected: What the message was to be, as in `matching.matches`.
-            skip: Indexes of messages that are accounted for.
-            after: Only what comes after the event of this index counts.
-
-        Returns:
-            The reason; None where no such message is known.
-        """
+        """Why a message that was sent, or was to be sent, is not there."""
         own = self.find_matching(self.messages(to, after=after), expected)
         left = [index for index in own if index not in skip]
         if left:
@@ -493,16 +477,7 @@ def format_failure(
 def explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
     stub: Stub, kind: str, client_id: str | None, seconds: float, count: int, message: object
 ) -> str:
-    """Why a wait for an event has ended without it.
-
-    Args:
-        stub: The stub, which is open or was closed meanwhile.
-        kind: The kind of event.
-        client_id: Whose event; None for anybody's.
-        seconds: How long the wait was, of real time.
-        count: How many events there were to be.
-        message: What the event's message was to be, as in `matching.matches`.
-    """
+    """Why a wait for an event has ended without it."""
     diagnosis = Diagnosis(stub.timeline, stub)
     found = diagnosis.find_matching(diagnosis.messages(client_id, (kind,)), message)
     number = f"no {kind!r} event"

@@ -103,23 +103,13 @@ def format_exception(error: BaseException) -> str:
 
 
 def describe_missing_name(owner: object, name: str, instead: Mapping[str, str]) -> str:
-    """The text of an AttributeError: what to type in place of a name that is not there.
-
-    Args:
-        owner: What was asked for the name.
-        name: The name.
-        instead: What to type for names that others have: of the service, or of a client.
-    """
+    """The text of an AttributeError: what to type in place of a name that is not there."""
     text = f"{type(owner).__name__!r} object has no attribute {name!r}"
     return f"{text}: use {instead[name]}" if name in instead else text
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time: "2 s", "0.25 s", "2 h 0 min 1 s".
-
-    Args:
-        seconds: Its length; the sign is not shown.
-    """
+    """A length of time: "2 s", "0.25 s", "2 h 0 min 1 s"."""
     milliseconds = round(abs(seconds) * 1000)
     if milliseconds < _MINUTE:
         digits = f"{milliseconds / 1000:.3f}" if milliseconds else f"{abs(seconds):.6f}"
@@ -135,12 +125,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_offset(at: float, start: float) -> str:
-    """A point in time, seen from the start: "+1.5 s", "+2 h 0 min 1 s".
-
-    Args:
-        at: Seconds since the epoch.
-        start: The same, of the stub's start.
-    """
+    """A point in time, seen from the start: "+1.5 s", "+2 h 0 min 1 s"."""
     text = format_duration(at - start)
     if re.fullmatch(r"\d+ s", text):
         text = text[:-2] + ".0 s"
@@ -148,13 +133,7 @@ def format_offset(at: float, start: float) -> str:
 
 
 def quoted(text: str, limit: int | None = SHORT) -> str:
-    """Text in quotes, with everything escaped that a terminal would act on.
-
-    Args:
-        text: Anything: control characters, lone surrogates and all.
-        limit: How many characters to show at most; the middle is left out of a longer
-            one, and its length is given. None shows all of it.
-    """
+    """Text in quotes, with everything escaped that a terminal would act on."""
     whole = repr(text)
     if limit is None or len(whole) <= limit + 2:
         return whole
@@ -187,13 +166,7 @@ def format_token(text: str) -> str:
 
 
 def details(event: Event, start: float | None, limit: int | None = SHORT) -> str:
-    """What an event's line says beyond time, kind and client.
-
-    Args:
-        event: The event.
-        start: What times are relative to; None to give them as the calendar has them.
-        limit: How many characters of a message to show; None for all.
-    """
+    """What an event's line says beyond time, kind and client."""
     if event.kind == "request":
         return f"{bare(event.message or '')} -> {bare(event.outcome)}"
     parts = []
@@ -214,15 +187,7 @@ def format_events(
     *,
     colour: bool = False,
 ) -> list[str]:
-    """Events as aligned lines.
-
-    Args:
-        events: In their order.
-        start: The time that theirs are relative to, in seconds since the epoch.
-        limit: How many characters of a message to show; None for all.
-        suffixes: What stands at the end of each event's line; none leaves them out.
-        colour: Whether to colour the kinds, for a terminal.
-    """
+    """Events as aligned lines."""
     rows = [
         (
             format_offset(event.at, start),
@@ -252,11 +217,7 @@ def format_event(event: Event) -> str:
 
 
 def format_time(at: float) -> str:
-    """A point in time by itself: "2020-01-01T00:00:01.500Z".
-
-    Args:
-        at: Seconds since the epoch.
-    """
+    """A point in time by itself: "2020-01-01T00:00:01.500Z"."""
     try:
         known = datetime.fromtimestamp(at, UTC)
     except (OverflowError, OSError, ValueError):  # outside the calendar's years

@@ -79,11 +79,7 @@ class History:
 
 
 def replay(snapshot: Snapshot) -> History:
-    """Derive the history of a timeline.
-
-    Args:
-        snapshot: What happened, what is in the live lists, and who was connected before.
-    """
+    """Derive the history of a timeline."""
     history = History(snapshot.events)
     for client_id, since in snapshot.carried.items():
         history.connections[client_id] = [Connection(None, None, since=since)]

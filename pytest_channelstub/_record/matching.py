@@ -56,18 +56,7 @@ class NotJson:
 
 
 def matches(expected: object, message: str) -> bool:
-    """Whether a message is what was expected.
-
-    Args:
-        expected: A string, which the message has to be. A dict, list, tuple, number, bool
-            or None, which it has to be when read as JSON. A compiled pattern, which is
-            searched in it. Anything else decides by its own `==`; a dirty-equals object
-            may match the text or the value read as JSON.
-        message: As it was sent.
-
-    Raises:
-        TypeError: `expected` is a pattern of bytes.
-    """
+    """Whether a message is what was expected."""
     if isinstance(expected, str):
         return bool(expected == message)
     if isinstance(expected, bytes):
@@ -81,12 +70,7 @@ def matches(expected: object, message: str) -> bool:
 
 
 def may_match(expected: object, message: str) -> bool:
-    """As `matches`, for messages that nobody asked about: what raises does not match.
-
-    Args:
-        expected: As for `matches`; its own `==` may know nothing of such messages.
-        message: As it was sent.
-    """
+    """As `matches`, for messages that nobody asked about: what raises does not match."""
     try:
         return matches(expected, message)
     except Exception:  # noqa: BLE001 (a failure's text is no place for another error)
@@ -99,11 +83,7 @@ def is_json(expected: object) -> bool:
 
 
 def read_json(message: str) -> Any:
-    """Read a message as a page's `JSON.parse` does.
-
-    Returns:
-        A dict, list, str, int, float, bool or None; `NotJson` for a message that is not JSON.
-    """
+    """Read a message as a page's `JSON.parse` does."""
     try:
         return json.loads(message, parse_constant=_refuse_constant)
     except RecursionError:
@@ -121,11 +101,7 @@ def is_same(expected: object, found: object) -> bool:
 
 
 def spelling_difference(left: str, right: str) -> str:
-    """In what alone two texts differ that read the same, such as "case and white space".
-
-    Returns:
-        The difference; empty where there is none, or another one.
-    """
+    """In what alone two texts differ that read the same, such as "case and white space"."""
     if left == right or _level(left, _SPELLINGS) != _level(right, _SPELLINGS):
         return ""
     if left.rstrip() == right.rstrip():

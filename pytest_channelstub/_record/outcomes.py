@@ -43,10 +43,6 @@ _WITH_SOURCE = ("send", "drop", "read", "clear", "close", "disconnect", "error",
 class Outcomes:
     """What became of the messages and connections of one timeline.
 
-    Args:
-        timeline: Of the stub; it is read once, here.
-        token: Of the client that asks, to tell it from other clients of the same client id.
-
     Attributes:
         history: The timeline, replayed.
         events: What happened, in order.
@@ -266,14 +262,7 @@ class Outcomes:
 def format_record(
     timeline: Timeline, *, last: int | None = None, full: bool = False, colour: bool = False
 ) -> str:
-    """A timeline as text: a dropped message with the reason, and who sent, read and closed.
-
-    Args:
-        timeline: Of the stub.
-        last: How many events to show; None for all, as with `full`.
-        full: Whether to show all events, and messages in full.
-        colour: Whether to colour the kinds, for a terminal.
-    """
+    """A timeline as text: a dropped message with the reason, and who sent, read and closed."""
     outcomes = Outcomes(timeline)
     events = outcomes.events
     first = 0 if last is None or full else max(0, len(events) - last)

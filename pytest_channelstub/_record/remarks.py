@@ -20,16 +20,7 @@ _MOST = 20
 
 
 def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
-    """The messages of a test that nobody received and no assertion has named, a line each.
-
-    Args:
-        timeline: Of the stub.
-        strict: What counts: `dropped`, `unread` or both.
-
-    Returns:
-        For each message where it came from and what became of it; of more than twenty,
-        the first twenty and how many more there are. Empty if none was left.
-    """
+    """The messages of a test that nobody received and no assertion has named, a line each."""
     outcomes = Outcomes(timeline)
     lines = [
         "; ".join((outcomes.name_message(index), *outcomes.sources(index)[:1]))
@@ -46,12 +37,6 @@ def list_remarks(
 
     A time-out that is due and was not noticed, a refused call, an error of the app, another
     stub that took messages, a thread that is still running.
-
-    Args:
-        stub: A ChannelServiceStub, open or closed.
-        others: The timelines of the test's other stubs, by where these were built, such as
-            "was built by test_it() at test_chat.py:41"; those that are active by default.
-        text: Of the failure: what it says already is left out.
     """
     if others is None:
         others = {other._built_by: other.timeline for other in stub._other_stubs()}

@@ -22,11 +22,7 @@ _NOT_THE_TEST = (
 
 
 def find_running_threads(older: Collection[threading.Thread]) -> Iterator[str]:
-    """The other threads that run code of the test or the app, or are to: a sentence each.
-
-    Args:
-        older: Threads of which nothing is said: they ran before the test began.
-    """
+    """The other threads that run code of the test or the app, or are to: a sentence each."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         if thread is threading.current_thread() or thread in older:

@@ -226,11 +226,7 @@ class Timeline(Sequence[Event]):
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of event that does not exist.
-
-    Raises:
-        ValueError: There is no such kind.
-    """
+    """Refuse a kind of event that does not exist."""
     if kind not in KINDS:
         message = f"there is no event of kind {kind!r}: pass one of {', '.join(KINDS)}"
         raise ValueError(message)
