@@ -38,11 +38,7 @@ _MISSING = object()
 
 @dataclass(eq=False, slots=True)
 class Installation:
-    """What `install` did, to be undone once.
-
-    Attributes:
-        mode: One of `MODES`.
-    """
+    """What `install` did, to be undone once."""
 
     mode: str
 
@@ -58,35 +54,27 @@ class Installation:
 
 
 class State:
-    """What is installed in this process, and how to take it out again.
-
-    Attributes:
-        installations: The newest one's mode holds.
-        undo: What to do when the last one ends, the newest step first.
-        has_no_errors: Whether the SDK's errors were looked up, and are not there.
-        probing_thread: The thread that asks for the SDK itself, which we must not answer.
-        make_sync_call: The SDK's own function of that name.
-        switched_off: The maps for which a testbed has switched the service off.
-        testbeds_own: The stubs that testbeds have built.
-    """
+    """What is installed in this process, and how to take it out again."""
 
     def __init__(self) -> None:
         self.installations: list[Installation] = []
+        # Taken from its end when the last installation is undone.
         self.undo: list[Callable[[], object]] = []
+        # Whether the SDK's errors were looked up, and are not there.
         self.has_no_errors = False
+        # The thread that asks for the SDK itself, which we must not answer.
         self.probing_thread: int | None = None
+        # The SDK's own function of that name.
         self.make_sync_call: object = None
+        # The maps for which a testbed has switched the service off.
         self.switched_off: weakref.WeakSet[Any] = weakref.WeakSet()
+        # The stubs that testbeds have built.
         self.testbeds_own: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def mode(self) -> str:
-        """The mode that holds."""
+        """The newest installation's."""
         return self.installations[-1].mode if self.installations else "auto"
-
-    def is_probing(self) -> bool:
-        """Whether this thread asks for the SDK itself, which we must not answer."""
-        return self.probing_thread == threading.get_ident()
 
 
 state = State()
@@ -104,8 +92,7 @@ def install(mode: str = "auto") -> Installation:
         >>> installation.undo()
     """
     if mode not in MODES:
-        message = f"the mode is {mode!r}: pass one of {', '.join(map(repr, MODES))}"
-        raise ValueError(message)
+        raise ValueError(f"the mode is {mode!r}: pass one of {', '.join(map(repr, MODES))}")
     installation = Installation(mode)
     state.installations.append(installation)
     state.has_no_errors = False
@@ -120,7 +107,8 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        is_parent = name in _PARENTS and state.mode == "always" and not state.is_probing()
+        is_probing = state.probing_thread == threading.get_ident()
+        is_parent = name in _PARENTS and state.mode == "always" and not is_probing
         if not (is_parent or name in _ALIASES) or state.mode == "never":
             return None
         found = _found_by_others(self, name, path, target)
@@ -171,12 +159,11 @@ class _Watcher:
 class _WatchedLoader(Loader):
     """Loads as the loader given does, which it puts back, and then takes the added step."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
+        return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         spec: Any = module.__spec__
@@ -188,8 +175,8 @@ class _WatchedLoader(Loader):
 def _found_by_others(
     asking: object, name: str, path: Sequence[str] | None, target: ModuleType | None
 ) -> ModuleSpec | None:
-    finders = [*sys.meta_path]
-    specs = (each.find_spec(name, path, target) for each in finders if each is not asking)
+    others = [each for each in sys.meta_path if each is not asking]
+    specs = (each.find_spec(name, path, target) for each in others)
     return next((spec for spec in specs if spec is not None), None)
 
 

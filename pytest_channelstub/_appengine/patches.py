@@ -32,12 +32,12 @@ class InstalledSDK(apiproxy.SDK):
     """What the core asks of an installed SDK."""
 
     def proxy_map(self, service: str) -> Any:
-        """What a call has to be made on where it goes through the SDK; else None.
+        """The SDK's module where a call has to go through it; else None.
 
-        That is the SDK's module, whose `MakeSyncCall` goes to the current map and runs
-        its hooks, and which suites replace. A call goes there where the map has a stub
-        of the service, where a testbed has switched the service off (the map then
-        refuses it in the SDK's own words), and where `MakeSyncCall` is replaced.
+        Its `MakeSyncCall` goes to the current map and runs its hooks, and suites replace
+        it. A call goes there where the map has a stub of the service, where a testbed has
+        switched the service off (the map then refuses it in the SDK's own words), and
+        where `MakeSyncCall` is replaced.
         """
         module = _loaded(_MAP)
         if module is None:
@@ -55,10 +55,7 @@ class InstalledSDK(apiproxy.SDK):
         return None if current is None else current.GetStub(service)
 
     def is_silent_request_data(self, request_data: object) -> bool:
-        """Whether this request_data has the SDK's no-op dispatcher; None has no dispatcher.
-
-        The SDK gives its own stubs that dispatcher by default.
-        """
+        """Whether this is None, or has the no-op dispatcher that the SDK gives its own stubs."""
         module = _loaded(_REQUEST_INFO)
         if module is None or not isinstance(request_data, module._LocalRequestInfo):
             return request_data is None
@@ -66,11 +63,7 @@ class InstalledSDK(apiproxy.SDK):
 
 
 def find_errors() -> Any | None:
-    """The module of an installed SDK that defines the errors of a call, or None.
-
-    The first question imports it; an answer of "not installed" holds until the next
-    `install` or `undo`.
-    """
+    """The module with an installed SDK's errors of a call; None holds until `install` or `undo`."""
     if state.mode == "never":
         return None
     module = sys.modules.get(_ERRORS)
