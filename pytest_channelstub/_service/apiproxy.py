@@ -339,7 +339,11 @@ registry = _Registry()
 
 def active_stub(service: str = "channel") -> Any | None:
     """The newest stub of a service that is not closed, or None."""
-    return next((stub for stub in registry.stubs() if stub._service_name == service), None)
+    for reference in reversed(registry._stubs):  # every call asks: no list is made
+        stub = reference()
+        if stub is not None and stub._service_name == service:
+            return stub
+    return None
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -132,11 +132,6 @@ class ProtocolBuffer:
             setattr(cls, f"_{name}", None)
             _add_accessors(cls, name, kind)
 
-    def __init__(self, **values: str | bytes | int | None) -> None:
-        for name, value in values.items():
-            if value is not None:
-                getattr(self, f"set_{name}")(value)
-
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
         return f"{type(self).__name__}({fields})"
@@ -162,8 +157,7 @@ class ProtocolBuffer:
 
     def Clear(self) -> None:
         """Unset every field."""
-        for attribute in self._attributes:
-            setattr(self, attribute, None)
+        vars(self).clear()
 
     def _set_fields(self) -> dict[str, str | int]:
         values = {name: getattr(self, f"_{name}") for name in self._fields}
@@ -188,7 +182,10 @@ class CreateChannelRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, duration_minutes: int | None = None
     ) -> None:
-        super().__init__(application_key=application_key, duration_minutes=duration_minutes)
+        if application_key is not None:
+            self.set_application_key(application_key)
+        if duration_minutes is not None:
+            self.set_duration_minutes(duration_minutes)
 
 
 class CreateChannelResponse(ProtocolBuffer):
@@ -202,7 +199,8 @@ class CreateChannelResponse(ProtocolBuffer):
     clear_token: Callable[[], None]
 
     def __init__(self, token: str | bytes | None = None) -> None:
-        super().__init__(token=token)
+        if token is not None:
+            self.set_token(token)
 
 
 class SendMessageRequest(ProtocolBuffer):
@@ -223,7 +221,10 @@ class SendMessageRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, message: str | bytes | None = None
     ) -> None:
-        super().__init__(application_key=application_key, message=message)
+        if application_key is not None:
+            self.set_application_key(application_key)
+        if message is not None:
+            self.set_message(message)
 
 
 class VoidProto(ProtocolBuffer):
