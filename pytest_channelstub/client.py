@@ -239,15 +239,5 @@ class ConnectClient(Protocol):
     def __call__(
         self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
-        """Create a channel and connect a client to it.
-
-        Args:
-            client_id: The client id.
-            duration_minutes: How long the token lasts, in minutes; 120 by default.
-            keep_alive: Whether the connection is refreshed as time goes by.
-
-        Raises:
-            InvalidChannelClientIdError: The client id is not allowed.
-            InvalidChannelTokenDurationError: The duration is not from 1 to 1440 minutes.
-        """
+        """Create a channel and connect a client to it."""
         ...

@@ -122,11 +122,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_run_options(config: pytest.Config) -> RunOptions:
-    """What the command line and the ini file ask for.
-
-    Raises:
-        pytest.UsageError: A value is not allowed.
-    """
+    """What the command line and the ini file ask for."""
     values: dict[str, Any] = {}
     non_defaults: list[str] = []
     for name, option in _OPTIONS.items():
@@ -155,11 +151,7 @@ def read_run_options(config: pytest.Config) -> RunOptions:
 
 
 def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
-    """What the markers of a test ask for, the nearest first.
-
-    Raises:
-        pytest.fail.Exception: A keyword or a value of a marker is not allowed.
-    """
+    """What the markers of a test ask for, the nearest first."""
     reset = options.reset
     marker = item.get_closest_marker("channel_reset")
     if marker is not None:
@@ -181,12 +173,7 @@ def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
 
 
 def read_settings(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
-    """What the `channel_stub` markers of a node ask for, keyword by keyword the nearest first.
-
-    Raises:
-        pytest.fail.Exception: A keyword or a value is not allowed, or a start is asked of
-            the system's time.
-    """
+    """What the `channel_stub` markers of a node ask for, keyword by keyword the nearest first."""
     chosen: dict[str, Any] = {}
     for marker in node.iter_markers("channel_stub"):
         for name, value in _bind(marker, _stub_marker, node.nodeid).items():
@@ -210,16 +197,7 @@ def find_build_keyword(markers: Iterable[pytest.Mark]) -> str | None:
 
 
 def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:
-    """Refuse what `make_channel_stub` cannot build a stub with.
-
-    Args:
-        start: As the call gave it; None where it gave none.
-        clock: The call's, or the run's.
-        seed: Likewise.
-
-    Raises:
-        ValueError: A value is not allowed, or would have no effect.
-    """
+    """Refuse what `make_channel_stub` cannot build a stub with."""
     from pytest_channelstub._service.clock import FakeClock  # noqa: PLC0415 (only with a stub)
 
     if not isinstance(clock, FakeClock) and clock not in CLOCKS:
@@ -236,11 +214,7 @@ def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:
 
 
 def check_port(port: int) -> None:
-    """Refuse a number that is not a port.
-
-    Raises:
-        pytest.UsageError: It is not.
-    """
+    """Refuse a number that is not a port."""
     if not 0 <= port <= _HIGHEST_PORT:
         message = f"--channelstub-port: {port} is not a port: pass one from 1 to {_HIGHEST_PORT}"
         raise pytest.UsageError(message)
@@ -251,9 +225,6 @@ def find_marked_class(value: Any) -> type[Exception] | None:
 
     `@channel_error(OverQuotaError)` marks that class, and the class is then called with the
     test: an exception stands where the test was. Other markers may be around it.
-
-    Args:
-        value: What has a test's name.
     """
     while isinstance(value, pytest.MarkDecorator):
         value = value.args[-1] if value.args else None

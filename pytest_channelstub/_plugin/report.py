@@ -31,11 +31,7 @@ _STRICT_ADVICE = (
 
 
 class Sections:
-    """A pytest plugin that adds what the stubs of a failed test have recorded to its report.
-
-    Args:
-        session: Knows the stubs.
-    """
+    """A pytest plugin that adds what the stubs of a failed test have recorded to its report."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -68,14 +64,7 @@ class Sections:
 
 
 class Pages:
-    """A pytest plugin that writes timelines as pages, and says at the run's end where they are.
-
-    Args:
-        session: Knows the stubs; `--channelstub-timeline` of its run says where pages go.
-
-    Raises:
-        pytest.UsageError: Pages cannot be written there.
-    """
+    """A pytest plugin that writes timelines as pages, and says at the run's end where they are."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -149,11 +138,7 @@ class Pages:
 
 
 def check_strict(session: Session) -> None:
-    """Fail a test that has passed and left messages that `strict` does not allow.
-
-    Raises:
-        pytest.fail.Exception: It has.
-    """
+    """Fail a test that has passed and left messages that `strict` does not allow."""
     strict = session.item_options.settings.strict
     if not strict:
         return

@@ -49,26 +49,12 @@ class MakeChannelStub(Protocol):
         seed: int | str | None = ...,
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
-        """Build a stub.
-
-        Args:
-            start: The clock's start; by default the ini file's, or 2020-01-01T00:00:00Z.
-            clock: `fake`, `freeze`, `system`, or a FakeClock that several stubs share.
-            seed: Of the random part of tokens; by default the file and line that call this.
-            app: The app's WSGI callable, or None.
-
-        Raises:
-            TypeError: The app is not a WSGI callable.
-            ValueError: Another argument is not allowed.
-        """
+        """Build a stub."""
         ...
 
 
 class WatchedStub:
     """A stub of this run: what a test's report shows of it, and whether to reset it.
-
-    Args:
-        stub: Anybody's.
 
     Attributes:
         timeline: Of the stub.
@@ -126,12 +112,6 @@ class WatchedStub:
 class Session:
     """What the plugin knows of a run, and of the test that is under way.
 
-    Args:
-        config: Of the run.
-
-    Raises:
-        pytest.UsageError: An option is not allowed.
-
     Attributes:
         options: What holds for the whole run.
         item_options: What the current test asks for.
@@ -176,11 +156,7 @@ class Session:
     # A test.
 
     def prepare(self, item: pytest.Item) -> None:
-        """Read a test's markers, before anything is built for it.
-
-        Raises:
-            pytest.fail.Exception: A marker has something that is not allowed.
-        """
+        """Read a test's markers, before anything is built for it."""
         self._note_late_errors()
         self._item, self._markers, self._own_markers = item, [], -1
         self.item_options = self._default_options
@@ -194,12 +170,7 @@ class Session:
         self.read_markers()
 
     def read_markers(self) -> None:
-        """Read the test's markers, where a fixture has added one since the last time.
-
-        Raises:
-            pytest.fail.Exception: A marker has something that is not allowed, or comes
-                too late to have an effect.
-        """
+        """Read the test's markers, where a fixture has added one since the last time."""
         assert self._item is not None  # noqa: S101 (a test is under way)
         item = self._item
         if len(item.own_markers) == self._own_markers:
@@ -229,12 +200,7 @@ class Session:
         self._hold_time()
 
     def check_overrides(self) -> None:
-        """Refuse a clock that belongs to another stub than the test's own `channel_stub`.
-
-        Raises:
-            pytest.fail.Exception: The test overrides `channel_stub`, and gets the clock of
-                the plugin's, which was built for an earlier test.
-        """
+        """Refuse a clock that belongs to another stub than the test's own `channel_stub`."""
         assert self._item is not None  # noqa: S101 (a test is under way)
         funcargs = getattr(self._item, "funcargs", {})
         stub, clock = funcargs.get("channel_stub"), funcargs.get("channel_clock")
@@ -291,11 +257,7 @@ class Session:
         app: Callable[..., Any] | None,
         presence: bool,
     ) -> ChannelServiceStub:
-        """Build a stub, and close it at the end of the run if nobody does.
-
-        Raises:
-            TypeError: The app is not a WSGI callable.
-        """
+        """Build a stub, and close it at the end of the run if nobody does."""
         # Imported when the first test asks for a stub: 20 ms of a start that needs none.
         from pytest_channelstub._service.delivery import check_app  # noqa: PLC0415
         from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
@@ -349,11 +311,7 @@ class Session:
     def serve(
         self, stub: ChannelServiceStub, app: Callable[..., Any] | None
     ) -> Iterator[ChannelServer]:
-        """A live server, for as long as the `with` lasts.
-
-        Raises:
-            pytest.fail.Exception: Werkzeug is not installed, or the port is taken.
-        """
+        """A live server, for as long as the `with` lasts."""
         __tracebackhide__ = True
         server = self._start_server(stub, app)
         server._find_origin = self._test_line
@@ -373,11 +331,7 @@ class Session:
         return errors
 
     def check_app_errors(self) -> None:
-        """Fail a test during which the app raised under a server, unless it has failed already.
-
-        Raises:
-            BaseException: The first thing that the app raised. The report has the others.
-        """
+        """Fail a test during which the app raised under a server, unless it has failed already."""
         __tracebackhide__ = True
         errors = self.take_app_errors()
         if errors and not self.has_failed:
@@ -386,11 +340,7 @@ class Session:
         self._app_errors = errors
 
     def number_worker(self, node: Any) -> None:
-        """Give one of xdist's workers a port of its own, counted from the one given.
-
-        Raises:
-            pytest.UsageError: There is no such port.
-        """
+        """Give one of xdist's workers a port of its own, counted from the one given."""
         if self.options.port:
             port = self.options.port + self._workers
             _options.check_port(port)
