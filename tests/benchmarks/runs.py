@@ -104,6 +104,6 @@ def test_a_test_on_a_frozen_clock(table, seconds):
     table(
         "a test with `clock='freeze'` over one in a plain `freeze_time`",
         best["freeze"] / best["freezegun"],
-        1.15,
+        1.10,
         "",
     )
