@@ -97,7 +97,12 @@ def install(mode: str = "auto") -> Installation:
     state.installations.append(installation)
     state.has_no_errors = False
     if mode != "never" and _FINDER not in sys.meta_path:
-        _attach()
+        finders: list[Any] = sys.meta_path
+        finders.insert(0, _WATCHER)
+        finders.append(_FINDER)
+        state.undo += [functools.partial(remove, finders, each) for each in (_WATCHER, _FINDER)]
+        for name in after_import.keys() & sys.modules.keys():
+            after_import[name](sys.modules[name])
     return installation
 
 
@@ -178,17 +183,6 @@ def _found_by_others(
     others = [each for each in sys.meta_path if each is not asking]
     specs = (each.find_spec(name, path, target) for each in others)
     return next((spec for spec in specs if spec is not None), None)
-
-
-def _attach() -> None:
-    finders: list[Any] = sys.meta_path
-    finders.insert(0, _WATCHER)
-    finders.append(_FINDER)
-    for finder in (_WATCHER, _FINDER):
-        state.undo.append(functools.partial(remove, finders, finder))
-    for name, patch in after_import.items():
-        if name in sys.modules:
-            patch(sys.modules[name])
 
 
 def _namespace(name: str) -> ModuleSpec:

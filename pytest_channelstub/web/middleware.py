@@ -84,10 +84,9 @@ class ChannelMiddleware:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
         path, cors = environ.get("PATH_INFO", ""), _cors_headers(environ)
-        if path == RECEIVE and cors:
-            start_response = _add_headers(start_response, cors)
         if path not in (DEV, JSAPI):
-            return (self.app or _no_app)(environ, start_response)
+            start = _add_headers(start_response, cors) if path == RECEIVE else start_response
+            return (self.app or _no_app)(environ, start)
         method = environ.get("REQUEST_METHOD")
         if method == "OPTIONS" and cors and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
             answer = _Answer(headers=(("Access-Control-Allow-Methods", "GET"),))
