@@ -622,9 +622,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         needs_open: bool,
         step: Step,
     ) -> _Result:
+        step.version, step.now = self._settle_time(reading)
         if needs_open:
             self._check_open()
-        step.version, step.now = self._settle_time(reading)
         return plan(step, *arguments)
 
     def _change(
