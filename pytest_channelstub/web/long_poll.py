@@ -39,7 +39,7 @@ class Page:
     """
 
     def __init__(self, stub: ChannelServiceStub, token: str, name: str) -> None:
-        self.client_id = _read_client_id(token)
+        self.client_id: str = _read_client_id(token)
         self._token = token
         self._name = name
         self._stub = stub
