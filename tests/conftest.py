@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 import shutil
+import sys
 import warnings
 from collections import Counter
 
@@ -42,6 +43,14 @@ def pytest_cmdline_main(config):
     unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
     if is_whole and unasked and not is_worker and not config.option.usepdb:
         config.option.numprocesses = os.cpu_count()
+
+
+def pytest_configure(config):
+    """Under --assert=plain, runs within this process need not warn that ours is not rewritten."""
+    if config.getoption("assertmode") == "plain":
+        ours = [each for name, each in sys.modules.items() if name.startswith("pytest_channelstub")]
+        for module in ours:
+            module.__doc__ = f"{module.__doc__} PYTEST_DONT_REWRITE"
 
 
 def pytest_terminal_summary(terminalreporter):

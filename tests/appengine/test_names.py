@@ -106,12 +106,12 @@ def test_the_finder_answers_to_no_other_name(standin, installed):
         assert appengine._FINDER.find_spec(name) is None
 
 
-def test_a_name_removed_from_sys_modules_is_found_again(standin, installed, monkeypatch):
+def test_a_name_removed_from_sys_modules_is_found_again(standin, installed):
     installed()
     importlib.import_module("google.appengine.api.channel")
 
-    monkeypatch.delitem(sys.modules, "google.appengine.api.channel.channel")
-    monkeypatch.delitem(sys.modules, "google.appengine.api.channel")
+    del sys.modules["google.appengine.api.channel.channel"]
+    del sys.modules["google.appengine.api.channel"]
 
     assert importlib.import_module("google.appengine.api.channel.channel") is channel
 

@@ -17,6 +17,8 @@ import pytest
 
 from pytest_channelstub import channel
 
+pytestmark = pytest.mark.browser
+
 PAGES = Path(__file__).with_name("pages")
 
 
