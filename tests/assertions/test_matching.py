@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from enum import IntEnum
 from unittest import mock
 
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_channelstub._assertions.diff import compare, find_differences, similarity
 from pytest_channelstub._record.matching import (
     ANY,
     NotJson,
+    is_same,
     matches,
     read_json,
     spelling_difference,
@@ -223,3 +226,35 @@ def test_two_values_match_only_where_their_json_is_the_same(left, right):
 @given(json_values, st.text())
 def test_no_message_whatever_makes_matching_raise(value, message):
     assert matches(value, message) in (True, False)
+
+
+def test_what_is_nested_too_deeply_to_be_compared_is_no_match_and_no_crash():
+    left, right = [], []
+    for _ in range(2 * sys.getrecursionlimit()):
+        left, right = [left], [right]
+
+    assert not is_same(left, right)
+    assert not matches(left, "[[]]")
+    assert len(list(find_differences(left, right))) == 1
+
+
+def test_a_text_that_matches_is_as_near_as_can_be():
+    assert similarity("hi", "hi") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("expected", "message", "sentence"),
+    [
+        ('{"a": 1}', json.dumps(json.dumps({"a": 1})), "is the same JSON, dumped twice"),
+        ({"a": 1}, '{"a": 1, "b": 2}', "has b too, which is 2"),
+    ],
+)
+def test_a_comparison_says_in_one_sentence_what_differs(expected, message, sentence):
+    assert compare(expected, message).sentence == sentence
+
+
+def test_each_of_several_differences_has_a_line():
+    lines = "\n".join(compare({"a": 1}, '{"a": 2, "b": 2}').lines)
+
+    assert "expected 1, found 2" in lines
+    assert "not expected, and is 2" in lines

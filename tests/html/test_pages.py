@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_channelstub import (
+    ChannelClient,
     ChannelServiceStub,
     FakeClock,
     InvalidTokenError,
@@ -540,3 +541,12 @@ def test_any_timeline_makes_a_sound_page(write, history, first):
     timeline = Timeline(0.0)
     timeline._rows.extend(history)
     check(write(timeline, first=first % (len(history) + 1)))
+
+
+def test_a_connection_that_ended_before_the_first_event_shown_has_no_band(stub, write):
+    page = ChannelClient(stub, channel.create_channel("alice"))
+    page.close()
+    first = len(stub.timeline)
+    channel.send_message("alice", "late")
+
+    assert 'class="connection' not in check(write(stub.timeline, first=first))

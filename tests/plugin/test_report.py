@@ -328,3 +328,10 @@ def test_every_repr_is_one_useful_line(channel_stub, channel_client, channel_clo
         f"<Event create 2020-01-01T00:00:01.500Z alice token {alice.token[:6]}...alice, "
         "valid until 2020-01-01T02:00:02Z>"
     )
+
+
+def test_a_timeline_directory_of_no_user_is_a_usage_error(pytester):
+    result = pytester.runpytest("--channelstub-timeline=~no-such-user/pages")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--channelstub-timeline: ~no-such-user/pages: *"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 
@@ -17,7 +18,8 @@ from pytest_channelstub import (
     assert_sent,
     channel,
 )
-from pytest_channelstub._record.outcomes import format_record
+from pytest_channelstub._record.diagnosis import Diagnosis
+from pytest_channelstub._record.outcomes import Outcomes, format_record
 from pytest_channelstub._record.remarks import describe_left_messages, list_remarks
 
 
@@ -522,3 +524,43 @@ def test_a_wait_for_a_time_out_on_a_clock_that_stands_still(
     assert first_line(channel_stub.wait_for, "close", "alice", timeout=0) == (
         "no 'close' event of alice within 0 s of real time: alice timed out at +2.0 s, idle for 2 s"
     )
+
+
+def test_a_token_that_can_last_no_longer_calls_for_a_new_one(channel_stub, channel_client):
+    channel_client("alice", keep_alive=True)
+    channel_stub.clock.advance(days=2)
+    channel.send_message("alice", "late")
+
+    assert "Connect it again with a new token" in hint_of(
+        assert_queued, channel_stub, "alice", "late"
+    )
+
+
+def test_a_timeline_alone_explains_a_silence(channel_stub, channel_client):
+    channel_client("alice")
+
+    reason = Diagnosis(channel_stub.timeline).explain_silence("alice")
+
+    assert reason.sentence.startswith("send_message was not called in this test")
+
+
+def test_an_open_connection_has_no_end_to_tell(channel_stub, channel_client):
+    channel_client("alice")
+    outcomes = Outcomes(channel_stub.timeline)
+    connection = outcomes.history.connection("alice")
+
+    assert outcomes.describe_over(connection, "alice") == "alice is connected"
+    assert outcomes.token_end(connection) is None
+    assert outcomes.describe_connection("nobody") == "nobody is not connected"
+
+
+def test_the_message_to_another_client_that_comes_nearest_is_told(channel_stub, channel_client):
+    for client_id in ("alice", "bob"):
+        channel_client(client_id)
+    items = dict.fromkeys("abcdefgh", 1)
+    channel.send_message("bob", json.dumps(items))
+    for client_id in ("alice", "somebody else"):
+        assert_not_sent(channel_stub, client_id)
+
+    with pytest.raises(AssertionError, match="the nearest message, to bob, has h = 1, not 2"):
+        assert_sent(channel_stub, "alice", items | {"h": 2})

@@ -337,3 +337,15 @@ def test_a_system_clock_notices_nothing_until_the_stubs_next_call():
     assert stub.connected_client_ids == ()
     assert stub.app.heard == ["connected", "disconnected"]
     assert timeouts(stub) == [12.0]
+
+
+@pytest.mark.parametrize("move", ["back", "to"])
+def test_a_move_from_another_thread_changes_where_an_advance_ends(clock, stub, move):
+    moves = {"back": lambda: clock.tick(-0.5), "to": lambda: clock.move_to(7)}
+    stub.app = App(lambda: run_in_thread(moves[move]))
+    stub.add_connect_event("alice")
+    stub.connect_channel(channel.create_channel("alice"))
+
+    clock.advance(10)
+
+    assert clock.time() == {"back": 9.5, "to": 7}[move]

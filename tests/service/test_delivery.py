@@ -8,7 +8,7 @@ from wsgiref.validate import validator
 import pytest
 
 from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, channel
-from pytest_channelstub._service.delivery import ChannelAppWarning
+from pytest_channelstub._service.delivery import ChannelAppWarning, Outgoing
 
 PATIENCE = 30.0  # seconds
 
@@ -391,3 +391,40 @@ def test_an_answer_of_400_or_more_is_a_warning_at_the_line_that_caused_it(stub, 
         stub.clock.advance(2)
 
     assert {one.filename for one in (*at_once, *later)} == {__file__}
+
+
+def test_a_fork_in_a_handler_keeps_what_its_own_thread_delivers(stub, app):
+    def renew(_):
+        stub._renew_locks()
+        stub.disconnect("alice")
+
+    app.on["connected"] = renew
+    connect(stub)
+
+    assert app.heard == [("connected", "alice"), ("disconnected", "alice")]
+
+
+def test_an_app_that_is_removed_in_a_handler_hears_nothing_of_what_waits(stub, app):
+    def remove(_):
+        stub.disconnect("alice")
+        stub.app = None
+
+    app.on["connected"] = remove
+    connect(stub)
+
+    assert app.heard == [("connected", "alice")]
+    assert len(stub.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("is_answered", "outcome"), [(False, "interrupted"), (True, "200 OK")], ids=["cut short", "old"]
+)
+def test_a_request_that_was_begun_is_not_made_again(stub, app, is_answered, outcome):
+    outgoing = Outgoing("alice", "/_ah/channel/connected/", 0, "127.0.0.1", outcome="200 OK")
+    outgoing.is_answered, outgoing.is_begun = is_answered, True
+
+    stub._outbox._deliver_one(outgoing)
+
+    assert outgoing.outcome == outcome
+    assert outgoing.is_answered
+    assert not app.heard

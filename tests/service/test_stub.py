@@ -6,6 +6,7 @@ import gc
 import logging
 import pickle
 import threading
+import time
 
 import pytest
 
@@ -19,7 +20,13 @@ from pytest_channelstub import (
     channel,
 )
 from pytest_channelstub._record.timeline import Timeline
+from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service.channel_service_pb import (
+    CreateChannelResponse,
+    SendMessageRequest,
+)
 from pytest_channelstub._service.clock import SystemClock
+from pytest_channelstub._service.state import Step
 
 
 class Unshowable:
@@ -688,3 +695,106 @@ def test_a_kind_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(s
     channel.create_channel("drop")
 
     assert [event.kind for event in stub.timeline.of("drop")] == ["create"]
+
+
+def test_a_custom_dispatcher_hears_of_a_disconnection_and_of_a_kept_connection():
+    clock = FakeClock(start=0)
+    data = RequestData()
+    with ChannelServiceStub(time_func=clock.time, request_data=data) as stub:
+        connect(stub, keep_alive=True)
+        stub.disconnect("alice")
+
+    assert ("cancel_events", ("alice",)) in data.dispatcher.calls
+    due = [values[0] for name, values in data.dispatcher.calls if name == "update_event"]
+    token_end = 2 * 60 * 60 + 1  # seconds: a token lasts until its second is over
+    assert due == [token_end + 2]
+
+
+def test_a_stub_goes_on_in_a_forked_process(stub):
+    page = connect(stub)
+    bob = connect(stub, "bob")
+
+    apiproxy.registry.renew_locks()
+
+    channel.send_message("alice", "hi")
+    assert page.receive() == "hi"
+    bob.close()
+    stub.clock.advance(2)
+    assert [event.client_id for event in stub.timeline.of(kind="close")] == ["bob"]
+    assert [event.client_id for event in stub.timeline.of(kind="timeout")] == ["alice"]
+
+
+@pytest.mark.parametrize("make", [lambda: None, lambda: FakeClock(start=5).time])
+def test_a_reset_of_a_stub_on_a_clock_of_its_own_counts_from_now(make):
+    with ChannelServiceStub(time_func=make()) as stub:
+        connect(stub)
+
+        stub.reset("all")
+
+        assert not stub.connected_client_ids
+        assert stub.clock.elapsed == pytest.approx(0, abs=60)
+
+
+def test_a_step_that_fails_within_leaves_the_stub_as_it_was(stub):
+    page = connect(stub)
+    state = stub._state
+    step = Step(state, state.version, state.now)
+    step.do(int, "no number")
+
+    with pytest.raises(ValueError, match="no number"):
+        state.commit(step)
+
+    channel.send_message("alice", "hi")
+    assert page.receive() == "hi"
+
+
+def test_a_plan_that_failed_on_a_changed_state_is_made_anew(stub):
+    page = connect(stub)
+    failed = []
+
+    def plan(step):
+        if not failed:
+            failed.append(step.version)
+            channel.send_message("alice", "in between")
+            raise KeyError("seen half")
+        return step.version
+
+    assert stub._state.change(plan) > failed[0]
+    assert page.receive() == "in between"
+
+
+def test_a_time_read_before_another_step_does_not_turn_the_clock_back():
+    with ChannelServiceStub(time_func=time.time) as stub:
+        connect(stub)
+        before = stub._state.now
+
+        _, now = stub._settle_time((-1, before - 1_000_000))
+
+        assert now == before
+
+
+def test_a_client_that_is_closed_leaves_once(stub):
+    page = connect(stub)
+    page.close()
+    recorded = kinds(stub)
+
+    stub._leave(page)
+
+    assert kinds(stub) == recorded
+
+
+def test_without_an_sdk_the_core_is_asked_for_nothing():
+    sdk = apiproxy.SDK()
+
+    assert sdk.proxy_map("channel") is None
+    assert sdk.stub("channel") is None
+    assert sdk.is_silent_request_data(None)
+    assert not sdk.is_silent_request_data(object())
+    assert apiproxy_errors._no_sdk() is None
+
+
+def test_bytes_that_are_not_utf8_are_no_field_of_a_message():
+    with pytest.raises(channel.InvalidMessageError, match="not UTF-8"):
+        SendMessageRequest().set_message(b"\xff")
+    with pytest.raises(InvalidTokenError, match="not UTF-8"):
+        CreateChannelResponse().set_token(b"\xff")
