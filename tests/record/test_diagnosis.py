@@ -564,3 +564,17 @@ def test_the_message_to_another_client_that_comes_nearest_is_told(channel_stub, 
 
     with pytest.raises(AssertionError, match="the nearest message, to bob, has h = 1, not 2"):
         assert_sent(channel_stub, "alice", items | {"h": 2})
+
+
+def test_a_message_that_went_to_another_client_is_sent_to_the_right_one(
+    channel_stub, channel_client
+):
+    for client_id in ("alice", "bob"):
+        channel_client(client_id)
+    channel.send_message("bob", "hi")
+    hint = hint_of(assert_sent, channel_stub, "alice", "bye")
+    assert hint == "Check to whom the app sends."
+
+    channel.send_message("alice", "bye")
+
+    assert_sent(channel_stub, "alice", "bye")
