@@ -137,7 +137,6 @@ class State:
 
     Attributes:
         clients: By client id.
-        epoch: Counts the tests; what belongs to an earlier one changes nothing.
         now: When the last step was, in microseconds since the epoch.
     """
 
@@ -145,7 +144,6 @@ class State:
         self.timeline = timeline
         self.outbox = outbox
         self.clients: dict[str, Client] = {}
-        self.epoch = 0
         self.now = 0
         self._timeout = timeout
         self._timers: list[tuple[int, int, Timer]] = []
@@ -349,7 +347,6 @@ class State:
         step.do(self.timeline._rows.clear)
         step.do(self.timeline._acknowledged.clear)
         step.do(setattr, self.timeline, "_carried", carried)
-        step.do(setattr, self, "epoch", self.epoch + 1)
 
     def _reschedule(self, step: Step, timer: Timer, due: int) -> None:
         order = next(self._order)

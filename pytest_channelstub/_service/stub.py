@@ -1035,11 +1035,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     # Between tests.
 
-    @property
-    def _epoch(self) -> int:
-        """Counts the tests; what an earlier one's pages say changes nothing."""
-        return self._state.epoch
-
     def _begin_epoch(self, what: Reset) -> None:
         """Begin a test: reset, with an empty timeline; with `nothing` the story goes on."""
         _check_reset(what)

@@ -309,7 +309,7 @@ class _Handler(WSGIRequestHandler):
         """Log an answer; Werkzeug's own way fails where the target is not a URL."""
         self.log("info", "%r %s", self.requestline, code)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 (Werkzeug's name)
         """Log at the level DEBUG."""
         _log.debug(message, *args)
 
