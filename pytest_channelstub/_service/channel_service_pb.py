@@ -64,21 +64,20 @@ _NOT_UTF8 = {"application_key": InvalidChannelClientIdError, "message": InvalidM
 
 
 def _add_accessors(cls: type, name: str, kind: type) -> None:
-    attribute, empty = f"_{name}", kind()
+    empty = kind()
     check = _check_text if kind is str else _check_number
 
     def get(self: Any) -> Any:
-        value = getattr(self, attribute)
-        return empty if value is None else value
+        return self._values.get(name, empty)
 
     def set_(self: Any, value: object) -> None:
-        setattr(self, attribute, check(name, value))
+        self._values[name] = check(name, value)
 
     def has(self: Any) -> bool:
-        return getattr(self, attribute) is not None
+        return name in self._values
 
     def clear(self: Any) -> None:
-        setattr(self, attribute, None)
+        self._values.pop(name, None)
 
     accessors = {"": get, "set_": set_, "has_": has, "clear_": clear}
     for prefix, accessor in accessors.items():
@@ -114,8 +113,7 @@ class ProtocolBuffer:
     """What the service's messages have in common.
 
     Each field has four accessors: `field()`, `set_field(value)`, `has_field()` and
-    `clear_field()`. A field that is not set holds None; its getter then gives an
-    empty value.
+    `clear_field()`. The getter of a field that is not set gives an empty value.
 
     Example:
         >>> request = SendMessageRequest()
@@ -124,44 +122,40 @@ class ProtocolBuffer:
 
     _fields: ClassVar[dict[str, type]] = {}
     _required: ClassVar[tuple[str, ...]] = ()
-    _attributes: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._attributes = tuple(f"_{name}" for name in cls._fields)
         for name, kind in cls._fields.items():
-            setattr(cls, f"_{name}", None)
             _add_accessors(cls, name, kind)
 
+    def __init__(self) -> None:
+        self._values: dict[str, str | int] = {}  # of the fields that are set
+
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self._set_fields().items())
+        values = [(name, self._values[name]) for name in self._fields if name in self._values]
+        fields = ", ".join(f"{name}={value!r}" for name, value in values)
         return f"{type(self).__name__}({fields})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProtocolBuffer) or type(other) is not type(self):
             return NotImplemented
-        return self._set_fields() == other._set_fields()
+        return self._values == other._values
 
     __hash__ = None  # type: ignore[assignment]  # a message changes
 
     def IsInitialized(self, errors: list[str] | None = None) -> bool:
         """Whether every required field is set."""
-        missing = [name for name in self._required if getattr(self, f"_{name}") is None]
+        missing = [name for name in self._required if name not in self._values]
         if errors is not None:
             errors.extend(f"Required field: {name} not set." for name in missing)
         return not missing
 
     def ByteSize(self) -> int:
         """The size on the wire, in bytes."""
-        values = [getattr(self, attribute) for attribute in self._attributes]
-        return sum([1 + _size(value) for value in values if value is not None])
+        return sum([1 + _size(value) for value in self._values.values()])
 
     def Clear(self) -> None:
         """Unset every field."""
-        vars(self).clear()
-
-    def _set_fields(self) -> dict[str, str | int]:
-        values = {name: getattr(self, f"_{name}") for name in self._fields}
-        return {name: value for name, value in values.items() if value is not None}
+        self._values.clear()
 
 
 class CreateChannelRequest(ProtocolBuffer):
@@ -182,6 +176,7 @@ class CreateChannelRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, duration_minutes: int | None = None
     ) -> None:
+        super().__init__()
         if application_key is not None:
             self.set_application_key(application_key)
         if duration_minutes is not None:
@@ -199,6 +194,7 @@ class CreateChannelResponse(ProtocolBuffer):
     clear_token: Callable[[], None]
 
     def __init__(self, token: str | bytes | None = None) -> None:
+        super().__init__()
         if token is not None:
             self.set_token(token)
 
@@ -221,6 +217,7 @@ class SendMessageRequest(ProtocolBuffer):
     def __init__(
         self, application_key: str | bytes | None = None, message: str | bytes | None = None
     ) -> None:
+        super().__init__()
         if application_key is not None:
             self.set_application_key(application_key)
         if message is not None:
