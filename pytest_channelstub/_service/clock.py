@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from pytest_channelstub._service.state import Step
     from pytest_channelstub._service.stub import ChannelServiceStub
 
 # pytest's tracebacks: see hide_frame.
@@ -148,7 +149,7 @@ class FakeClock:
                 f"advance() takes a duration of 0 or more, got {span / MICROSECONDS:g} s; "
                 "use tick() or move_to() to go back"
             )
-        self._move(self._find_goal_after, span)
+        self._move(span)
 
     def tick(self, delta: float | timedelta = 1) -> datetime:
         """Move by `delta`, as the `tick` of freezegun's frozen time does.
@@ -159,7 +160,7 @@ class FakeClock:
         Returns:
             The new time, an aware UTC datetime.
         """
-        self._move(self._find_goal_after, read_duration(delta))
+        self._move(read_duration(delta))
         return self.now
 
     def move_to(self, target: Moment) -> None:
@@ -171,21 +172,27 @@ class FakeClock:
             target: A datetime (a naive one is UTC), an ISO 8601 string, or seconds
                 since the epoch.
         """
-        self._move(self._find_goal_at, to_microseconds(target))
+        self._move(None, to_microseconds(target))
 
     def _read(self) -> int:
         """The time in microseconds since the epoch."""
         return self._now
 
-    def _set(self, now: int) -> None:
-        """Show another time."""
-        self._now = now
-        call_locked(self._lock, self._changed.notify_all)
+    def _set(self, now: int, seen: int) -> bool:
+        """Show another time, unless it is no longer `seen`; whether it shows. The lock is held."""
+        # Nothing else runs within this line: a finalizer before it may have moved the clock.
+        self._now = now if self._now == seen else self._now
+        self._changed.notify_all()
+        return self._now == now
 
-    def _reset(self) -> None:
+    def _read_start(self) -> int:
+        """The time after a reset, in microseconds since the epoch."""
+        return self._start
+
+    def _plan_reset(self, step: Step, now: int) -> None:
         """Go back to the start and run no timer; a move under way ends."""
-        self._resets += 1
-        self._set(self._start)
+        step.do(setattr, self, "_resets", self._resets + 1)
+        step.do(setattr, self, "_now", now)
 
     def _renew_locks(self) -> None:
         """In a forked process: free what threads held that are not in it."""
@@ -199,42 +206,45 @@ class FakeClock:
     def _attached(self) -> list[ChannelServiceStub]:
         return [stub for reference in self._stubs if (stub := reference()) is not None]
 
-    def _find_goal_after(self, span: int) -> int:
-        """Where to move by so many microseconds; the moves of several threads add up."""
-        others = self._running_moves(of_this_thread=False)
-        if span >= 0:
-            return _check_calendar(max([self._read(), *(move.goal for move in others)]) + span)
-        goal = _check_calendar(self._read() + span)
-        for move in others:
-            move.goal += span
-        return goal
-
-    def _find_goal_at(self, goal: int) -> int:
-        """Where to move for a certain time; the moves of other threads end there too."""
-        for move in self._running_moves(of_this_thread=False):
-            move.goal = goal
-        return goal
-
-    def _move(self, find_goal: Callable[[int], int], value: int) -> None:
+    def _move(self, span: int | None, target: int = 0) -> None:
+        """Move by so many microseconds, or to a certain time."""
         # The frame is kept in no variable of its own, which would be a circle.
         try:
-            move = call_locked(self._lock, self._begin_move, sys._getframe(), find_goal, value)
+            move = call_locked(self._lock, self._begin_move, sys._getframe(), span, target)
             self._run_timers(move)
         finally:
             self._moves.pop(sys._getframe(), None)
         for stub in self._attached():
             stub._deliver()  # what finalizers have left while the clock moved
 
-    def _begin_move(self, frame: FrameType, find_goal: Callable[[int], int], value: int) -> _Move:
-        goal, timeouts = find_goal(value), Counter[str]()
-        if goal < self._read():
-            self._set(goal)
+    def _begin_move(self, frame: FrameType, span: int | None, target: int) -> _Move:
+        others = self._running_moves(of_this_thread=False)
+        timeouts = Counter[str]()
         for outer in self._running_moves(of_this_thread=True):
             timeouts = outer.timeouts  # a handler moves the clock on: both repeat together
         for client_id in timeouts:
             _check_repetition(client_id, timeouts)
+        goal = self._go_back(span, target, others)
+        for move in others:
+            if span is None:
+                move.goal = goal  # all of them end there
+            elif span < 0:
+                move.goal += span
         self._moves[frame] = move = _Move(threading.get_ident(), self._resets, goal, timeouts)
         return move
+
+    def _go_back(self, span: int | None, target: int, others: list[_Move]) -> int:
+        """Make a move that goes back; where any move is to end."""
+        while True:
+            now = self._read()
+            if span is None:
+                goal = target
+            elif span < 0:
+                goal = _check_calendar(now + span)
+            else:  # the moves of several threads add up
+                goal = _check_calendar(max([now, *(move.goal for move in others)]) + span)
+            if goal >= now or self._set(goal, now):
+                return goal
 
     def _running_moves(self, *, of_this_thread: bool) -> list[_Move]:
         me = threading.get_ident()
@@ -254,18 +264,18 @@ class FakeClock:
 
     def _step_towards(self, move: _Move) -> tuple[int, ChannelServiceStub] | None:
         """Move to the first timer that is due by then, of all stubs on this clock."""
-        if self._resets != move.resets:
-            return None
-        goal = move.goal
-        timers = [
-            (due, stub)
-            for stub in self._attached()
-            if (due := stub._next_due()) is not None and due <= goal
-        ]
-        first = min(timers, key=lambda timer: timer[0], default=None)
-        if (target := goal if first is None else first[0]) > self._read():
-            self._set(target)
-        return first
+        while self._resets == move.resets:
+            now, goal = self._read(), move.goal
+            timers = [
+                (due, stub)
+                for stub in self._attached()
+                if (due := stub._next_due()) is not None and due <= goal
+            ]
+            first = min(timers, key=lambda timer: timer[0], default=None)
+            target = goal if first is None else first[0]
+            if target <= now or self._set(target, now):
+                return first
+        return None
 
 
 class SystemClock(FakeClock):
@@ -293,18 +303,22 @@ class SystemClock(FakeClock):
     def _read(self) -> int:
         return read_duration(self.time())
 
-    def _reset(self) -> None:
+    def _read_start(self) -> int:
+        return self._read()
+
+    def _plan_reset(self, step: Step, now: int) -> None:
         """Count from now; the time itself is not this clock's to move."""
-        self._resets += 1
-        self._start = self._read()
+        step.do(setattr, self, "_resets", self._resets + 1)
+        step.do(setattr, self, "_start", now)
 
-    def _set(self, now: int) -> None:
+    def _set(self, now: int, seen: int) -> bool:
         self._frozen_time().move_to(_to_datetime(now))
-        call_locked(self._lock, self._changed.notify_all)
+        self._changed.notify_all()
+        return True
 
-    def _move(self, find_goal: Callable[[int], int], value: int) -> None:
+    def _move(self, span: int | None, target: int = 0) -> None:
         self._frozen_time()  # raises where somebody else moves it
-        super()._move(find_goal, value)
+        super()._move(span, target)
 
     def _frozen_time(self) -> Any:
         """What freezegun holds the process's time with."""

@@ -37,10 +37,10 @@ App = Callable[..., Any]
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 _FIRST_ERROR_STATUS = 400
 _PACKAGE = str(Path(__file__).parents[1])
-# Between a test or an app and the stub: an SDK's own calls, and the servers' threads.
+# Modules between a test or an app and the stub: ours, an SDK's, and those of servers' threads.
 _BETWEEN = (
-    "google.appengine.", "threading", "concurrent.", "socketserver", "http.server", "wsgiref.",
-    "werkzeug.", "webtest.", "asyncio.",
+    "pytest_channelstub.", "google.appengine.", "threading", "concurrent.", "socketserver",
+    "http.server", "wsgiref.", "werkzeug.", "webtest.", "asyncio.",
 )  # fmt: skip
 _LONGEST_QUOTE = 200
 LONGEST_READ = 16_384
@@ -132,6 +132,7 @@ class Outbox:
         changed: Notified when a request was answered; its lock is the stub's.
 
     Attributes:
+        changed: As given.
         app: The app's WSGI callable, or None.
         answers: How many requests were answered.
     """
@@ -139,7 +140,7 @@ class Outbox:
     def __init__(self, changed: threading.Condition) -> None:
         self.app: App | None = None
         self.answers = 0
-        self._changed = changed
+        self.changed = changed
         # By client id; what was postponed has none.
         self._waiting: dict[str | None, deque[_Item]] = {None: deque()}
         # By the same: the call that delivers.
@@ -183,15 +184,17 @@ class Outbox:
         """Whether every request has been answered."""
         return all(outgoing.is_answered for outgoing in self._requests())
 
-    def forget(self) -> None:
-        """Deliver nothing of what waits; what is under way goes on."""
+    def forget(self, step: Step | None = None) -> None:
+        """Deliver nothing of what waits, from this step on or now; what is under way goes on."""
+        change = setattr if step is None else partial(step.do, setattr)
         for outgoing in self._requests():
             if not outgoing.is_begun:
-                outgoing.outcome, outgoing.is_answered = "not delivered", True
+                change(outgoing, "outcome", "not delivered")
+                change(outgoing, "is_answered", True)
 
     def renew(self, changed: threading.Condition) -> None:
         """After a fork, in which only this thread goes on: notify another condition."""
-        self._changed = changed
+        self.changed = changed
         stack, frame = set(), sys._getframe().f_back
         while frame is not None:
             stack.add(frame)
@@ -225,7 +228,7 @@ class Outbox:
         """
         other = self._under_way.setdefault(client_id, frame)
         if other is not frame and not is_running(other):
-            call_locked(self._changed, self._drop, client_id, other)
+            call_locked(self.changed, self._drop, client_id, other)
             other = self._under_way.setdefault(client_id, frame)
         return other is frame
 
@@ -301,11 +304,11 @@ class Outbox:
     def _answer(self, outgoing: Outgoing, outcome: str) -> None:
         outgoing.outcome = outcome
         outgoing.is_answered = True
-        call_locked(self._changed, self._notify)
+        call_locked(self.changed, self._notify)
 
     def _notify(self) -> None:
         self.answers += 1
-        self._changed.notify_all()
+        self.changed.notify_all()
 
 
 def is_running(frame: FrameType) -> bool:
@@ -491,15 +494,13 @@ def check_body(part: object, request: str) -> None:
 
 def caller() -> Source | None:
     """The nearest line that is neither of this package nor between it and a test or an app."""
-    frame = _caller_frame(sys._getframe(1))
-    return None if frame is None else (frame.f_code, frame.f_lineno)
-
-
-def _caller_frame(frame: FrameType | None) -> FrameType | None:
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        is_ours = frame.f_code.co_filename.startswith(_PACKAGE)
-        if not is_ours and not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
-            return frame
+        # Most frames are told by their module; a module that is run has another name.
+        if not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+            code = frame.f_code
+            if not code.co_filename.startswith(_PACKAGE):
+                return code, frame.f_lineno
         frame = frame.f_back
     return None
 

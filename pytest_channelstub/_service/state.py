@@ -77,13 +77,14 @@ class Step:
         operations: What to do, in order: functions with their arguments.
     """
 
+    __slots__ = ("_state", "now", "operations", "source", "version")
+
     def __init__(self, state: State, version: int, now: int, source: Source | None = None) -> None:
         self.version = version
         self.now = now
         self.source = source
         self.operations: list[tuple[Any, ...]] = []
         self._state = state
-        self._new: dict[str, Client] = {}
 
     def do(self, operation: Callable[..., object], *arguments: object) -> None:
         """Have a built-in called when the step is committed."""
@@ -104,9 +105,8 @@ class Step:
         outgoing: Outgoing | None = None,
     ) -> None:
         """Add an event, and the request to the app that follows from it, if one does."""
-        append = self._state.timeline._rows.append
         row = Row(self.now, kind, client_id, token, message, outcome, self.source, outgoing)
-        self.do(append, row)
+        self.do(self._state.timeline._rows.append, row)
         if outgoing is not None:
             self.request(outgoing)
 
@@ -120,9 +120,9 @@ class Step:
 
     def client(self, client_id: str) -> Client:
         """A client to change; one that is new is added."""
-        client = self._state.clients.get(client_id) or self._new.get(client_id)
+        client = self._state.clients.get(client_id)
         if client is None:
-            client = self._new[client_id] = Client()
+            client = Client()
             self.do(self._state.clients.__setitem__, client_id, client)
         return client
 
@@ -175,18 +175,34 @@ class State:
         return True
 
     def change(
-        self, plan: Callable[[Step], _Result], now: int = 0, source: Source | None = None
+        self,
+        plan: Callable[..., _Result],
+        arguments: tuple[object, ...] = (),
+        settle: Callable[[], tuple[int, int]] | None = None,
+        source: Source | None = None,
     ) -> _Result:
-        """Make a step, planned anew until nothing has come in between; gives what `plan` gives."""
+        """Make a step, planned anew until nothing has come in between; the lock is held.
+
+        Args:
+            plan: Called with the step and the arguments.
+            arguments: For `plan`.
+            settle: Gives the version of the state to plan for, and the time.
+            source: The line that caused the step.
+
+        Returns:
+            What `plan` returns.
+        """
         while True:
-            step = Step(self, self.version, now, source)
+            version, now = (self.version, self.now) if settle is None else settle()
+            step = Step(self, version, now, source)
             try:
-                result = plan(step)
+                result = plan(step, *arguments)
             except Exception:
-                if step.version == self.version:
+                if version == self.version:
                     raise
                 continue  # it saw a state that a finalizer or a signal handler has changed
             if self.commit(step):
+                self.outbox.changed.notify_all()
                 return result
 
     # Reading.
@@ -232,9 +248,13 @@ class State:
 
     # Changing.
 
-    def connect(self, step: Step, client_id: str, token: str, outgoing: Outgoing | None) -> None:
-        """Connect a client that is not connected."""
+    def connect(
+        self, step: Step, client_id: str, token: str, outgoing: Outgoing | None, *, is_timed: bool
+    ) -> None:
+        """Connect a client that is not connected, for two seconds or until another ends it."""
         client = step.client(client_id)
+        if is_timed:
+            self._add_timer(step, client_id, client)
         step.do(setattr, client, "queue", deque())
         step.do(setattr, client, "since", (step.now, next(self._order)))
         step.record("connect", client_id, token=token, outgoing=outgoing)
@@ -247,11 +267,7 @@ class State:
 
     def add_timer(self, step: Step, client_id: str, cause: str = "") -> None:
         """Have a client disconnected two seconds from now, or from its leases' end."""
-        client = step.client(client_id)
-        due = self.deadline(step.now, client)
-        timer = Timer(due, next(self._order), client_id, cause)
-        step.do(setattr, client, "timers", (*client.timers, timer))
-        step.do(heapq.heappush, self._timers, (due, timer.order, timer))
+        self._add_timer(step, client_id, step.client(client_id), cause)
 
     def end(  # noqa: PLR0913 (an event's parts)
         self,
@@ -312,12 +328,12 @@ class State:
         if client.queue is None and not client.timers and not others:
             step.do(self.clients.pop, client_id, None)
 
-    def go_back(self, step: Step) -> None:
-        """The clock was set back: a client has two seconds from there at most."""
+    def go_back(self, step: Step, now: int) -> None:
+        """The clock was set back to `now`: a client has two seconds from there at most."""
         late = [
             (timer.due, timer.order, timer, latest)
             for client in self.clients.copy().values()
-            for latest in [self.deadline(step.now, client)]
+            for latest in [self.deadline(now, client)]
             for timer in client.timers
             if timer.due is not None and timer.due > latest
         ]
@@ -347,6 +363,12 @@ class State:
         step.do(self.timeline._rows.clear)
         step.do(self.timeline._acknowledged.clear)
         step.do(setattr, self.timeline, "_carried", carried)
+
+    def _add_timer(self, step: Step, client_id: str, client: Client, cause: str = "") -> None:
+        due = self.deadline(step.now, client)
+        timer = Timer(due, next(self._order), client_id, cause)
+        step.do(setattr, client, "timers", (*client.timers, timer))
+        step.do(heapq.heappush, self._timers, (due, timer.order, timer))
 
     def _reschedule(self, step: Step, timer: Timer, due: int) -> None:
         order = next(self._order)

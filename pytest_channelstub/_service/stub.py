@@ -35,7 +35,7 @@ from pytest_channelstub._service.delivery import (
     caller,
     check_app,
 )
-from pytest_channelstub._service.state import State, Step, live_lists
+from pytest_channelstub._service.state import Client, State, Step, live_lists
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pytest_channelstub._record.timeline import Event, Kind, Source
+    from pytest_channelstub._record.timeline import Event, Kind
     from pytest_channelstub._service.channel_service_pb import (
         CreateChannelRequest,
         CreateChannelResponse,
@@ -428,7 +428,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             TokenTimedOutError: It is expired.
             Exception: What the app's handler raises; the client is connected then.
         """
-        self._log("Connecting channel %s of client id %s", token, self._connect(token, "refresh"))
+        client_id = self._step(self._plan_connect, token, "refresh")
+        self._log("Connecting channel %s of client id %s", token, client_id)
 
     def connect_and_pop_first_message(self, token: str | bytes) -> str | None:
         """Poll, as a page does: connect or refresh, then take the first message.
@@ -582,8 +583,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         RuntimeError. Closing it again does nothing.
         """
         apiproxy.registry.deactivate(self)
-        call_locked(self._lock, self._change, self._plan_close)
-        self._outbox.forget()
+        call_locked(self._lock, self._state.change, self._plan_close)
         self._deliver()
         try:
             while self._closing:
@@ -595,6 +595,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _plan_close(self, step: Step) -> None:
         step.do(setattr, self, "_is_closed", True)
         self._state.forget_clients(step)
+        self._outbox.forget(step)
 
     # Steps.
 
@@ -608,31 +609,20 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
                 finalizer or a signal handler has changed the state meanwhile.
             arguments: For `plan`.
             needs_open: Whether a closed stub refuses the step.
+
+        Returns:
+            What `plan` returns; an `Error` that it returns is raised.
         """
-        call = partial(self._make_step, self._read_clock(), plan, arguments, needs_open)
-        result: _Result = call_locked(self._lock, self._change, call, 0, caller())
+        settle = partial(self._settle_time, self._read_clock(), needs_open)
+        result: _Result = call_locked(
+            self._lock, self._state.change, plan, arguments, settle, caller()
+        )
         self._deliver()
-        return result
-
-    def _make_step(
-        self,
-        reading: tuple[int, int] | None,
-        plan: Callable[..., _Result],
-        arguments: tuple[object, ...],
-        needs_open: bool,
-        step: Step,
-    ) -> _Result:
-        step.version, step.now = self._settle_time(reading)
-        if needs_open:
-            self._check_open()
-        return plan(step, *arguments)
-
-    def _change(
-        self, plan: Callable[[Step], _Result], now: int = 0, source: Source | None = None
-    ) -> _Result:
-        """Make a step; the lock is held."""
-        result = self._state.change(plan, now, source)
-        self._changed.notify_all()
+        if isinstance(result, Error):
+            try:
+                raise result
+            finally:
+                del result  # in a circle with its frame it would keep the stub active
         return result
 
     def _touch(self) -> int:
@@ -648,7 +638,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """The time of a clock that is not the stub's own, read while no lock is held."""
         return None if self.clock._is_own else (self._state.version, self.clock._read())
 
-    def _settle_time(self, reading: tuple[int, int] | None) -> tuple[int, int]:
+    def _settle_time(
+        self, reading: tuple[int, int] | None, needs_open: bool = False
+    ) -> tuple[int, int]:
         """Run the timers that are due by now.
 
         Returns:
@@ -664,12 +656,14 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             if state.is_due(now):
                 self._time_out(now)
             elif state.version == version:
+                if needs_open:
+                    self._check_open()
                 return version, now
 
     def _follow(self, now: int) -> None:
         """Note the time; a clock that went back leaves a client two seconds at most."""
         if now < self._state.now:
-            self._change(self._state.go_back, now)
+            self._state.change(self._state.go_back, (now,))
         self._state.now = now
 
     def _time_out(self, now: int) -> str | None:
@@ -683,7 +677,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             self._plan_timeout(step, timer.client_id, timer)
             return timer.client_id
 
-        return self._change(plan)
+        return self._state.change(plan)
 
     def _plan_timeout(self, step: Step, client_id: str, timer: Timer | None = None) -> None:
         idle = f"idle for {self.CHANNEL_TIMEOUT_SECONDS} s"
@@ -700,7 +694,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         """
         if self._outbox.has_waiting() and not self._lock._is_owned():
             self._outbox.deliver()
-            self._state.change(self._outbox.tidy)
+            call_locked(self._lock, self._state.change, self._outbox.tidy)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -724,25 +718,6 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     # Clients.
 
-    def _connect(
-        self,
-        token: str | bytes,
-        kind: Kind | None,
-        is_wanted: Callable[[], bool] | None = None,
-    ) -> str | None:
-        """Connect or refresh, recorded as `kind`; the client id, or None if not wanted any more.
-
-        Raises:
-            Error: The token is not valid, which is recorded.
-        """
-        result = self._step(self._plan_connect, token, kind, is_wanted)
-        if isinstance(result, Error):
-            try:
-                raise result
-            finally:
-                del result  # in a circle with its frame it would keep the stub active
-        return result
-
     def _plan_connect(
         self,
         step: Step,
@@ -756,9 +731,10 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if client_id is None:
             return self._reject(step, token)
         if self._state.queue(client_id) is None:
-            self._add_timer(step, client_id)
+            is_timed = not self._add_foreign_timer(step, client_id)
             outgoing = self._outgoing(step, "connected", client_id)
-            self._state.connect(step, client_id, _tokens.to_text(token), outgoing)
+            text = _tokens.to_text(token)
+            self._state.connect(step, client_id, text, outgoing, is_timed=is_timed)
         else:
             self._refresh(step, client_id)
             if kind is not None:
@@ -793,17 +769,12 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             received: Takes the message as well.
         """
         how = reader, is_wanted, received
-        result, message = self._step(self._plan_poll, token, *how)
-        if isinstance(result, Error):
-            try:
-                raise result
-            finally:
-                del result  # in a circle with its frame it would keep the stub active
+        client_id, message = self._step(self._plan_poll, token, *how)
         if message is _NOT_READ:
             # The app has heard of a new connection by now: its greeting is read at once.
-            message = self._step(self._plan_pop, result, token, *how)
-        if result is not None:
-            self._log("Polling channel %s of client id %s: %r", token, result, message)
+            message = self._step(self._plan_pop, client_id, token, *how)
+        if client_id is not None:
+            self._log("Polling channel %s of client id %s: %r", token, client_id, message)
         text: str | None = message
         return text
 
@@ -814,10 +785,12 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         reader: str,
         is_wanted: Callable[[], bool] | None,
         received: list[str] | None,
-    ) -> tuple[str | Error | None, Any]:
+    ) -> Any:
         result = self._plan_connect(step, token, None, is_wanted)
-        if result is None or isinstance(result, Error):
-            return result, None
+        if isinstance(result, Error):
+            return result
+        if result is None:
+            return None, None
         if self._state.queue(result) is None:
             return result, _NOT_READ
         return result, self._plan_pop(step, result, token, reader, is_wanted, received)
@@ -970,14 +943,19 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         step.postpone(dispatcher.add_async_request, *request)
         return None
 
-    def _add_timer(self, step: Step, client_id: str, cause: str = "") -> None:
+    def _add_timer(self, step: Step, client_id: str, cause: str) -> None:
+        if not self._add_foreign_timer(step, client_id):
+            self._state.add_timer(step, client_id, cause)
+
+    def _add_foreign_timer(self, step: Step, client_id: str) -> bool:
+        """Have another dispatcher disconnect a client in time, if there is one."""
         dispatcher = self._foreign_dispatcher()
         if dispatcher is None:
-            self._state.add_timer(step, client_id, cause)
-        else:
-            due = self._foreign_deadline(step, client_id)
-            run = partial(self._step, self._plan_foreign_timeout, client_id, due)
-            step.postpone(dispatcher.add_event, run, due, _TIMER, client_id)
+            return False
+        due = self._foreign_deadline(step, client_id)
+        run = partial(self._step, self._plan_foreign_timeout, client_id, due)
+        step.postpone(dispatcher.add_event, run, due, _TIMER, client_id)
+        return True
 
     def _plan_foreign_timeout(self, step: Step, client_id: str, due: float) -> None:
         step.now = round(due * MICROSECONDS)
@@ -992,7 +970,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
             step.postpone(dispatcher.update_event, due, _TIMER, client_id)
 
     def _foreign_deadline(self, step: Step, client_id: str) -> float:
-        return self._state.deadline(step.now, step.client(client_id)) / MICROSECONDS
+        client = self._state.clients.get(client_id) or Client()
+        return self._state.deadline(step.now, client) / MICROSECONDS
 
     # As a failure sees it.
 
@@ -1048,7 +1027,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if what == "all":
             self._renew()
         else:
-            call_locked(self._lock, self._change, self._plan_next_test)
+            call_locked(self._lock, self._state.change, self._plan_next_test)
             self._deliver()
 
     def _plan_next_test(self, step: Step) -> None:
@@ -1059,17 +1038,16 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _renew(self) -> None:
         self._check_open()
-        call_locked(self._lock, self._start_over)
+        now = self.clock._read_start()
+        call_locked(self._lock, self._state.change, self._plan_renewal, (now,))
         self._deliver()
 
-    def _start_over(self) -> None:
-        self._change(self._plan_renewal)
-        self._outbox.forget()
-        self.clock._reset()
-
-    def _plan_renewal(self, step: Step) -> None:
+    def _plan_renewal(self, step: Step, now: int) -> None:
         self._state.forget_clients(step)
+        self._outbox.forget(step)
         self._plan_epoch(step, {})
+        self.clock._plan_reset(step, now)
+        step.do(setattr, self._state, "now", now)
         step.do(self._errors.clear)
         step.do(setattr, self, "_random", random.Random(self.seed))  # noqa: S311 (no secret)
 

@@ -58,11 +58,12 @@ class Page:
 
     def connect(self, next_poll_within: Callable[[], float]) -> None:
         """Connect the page, and its client; an error if the token is not valid."""
-        with self.request(next_poll_within):
-            result = self._stub._step(self._plan_connect)
-        if isinstance(result, Error):
+        try:
+            with self.request(next_poll_within):
+                self._stub._step(self._plan_connect)
+        except Error:
             self.end()
-            raise result
+            raise
 
     def _plan_connect(self, step: Step) -> str | Error | None:
         result = self._stub._plan_connect(step, self._token, "refresh")

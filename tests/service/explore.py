@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import sys
 import threading
@@ -28,7 +29,9 @@ from typing import Any
 
 import pytest_channelstub
 from pytest_channelstub import ChannelClient, ChannelServiceStub, Event, FakeClock, channel
+from pytest_channelstub._record import timeline
 from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service import stub as stub_module
 
 PACKAGE = str(Path(pytest_channelstub.__file__).parent)
 START = 1_300_000_000
@@ -599,6 +602,13 @@ def show(line: object) -> None:
     sys.stdout.flush()
 
 
+def shorten_runs() -> None:
+    """Save time where no run needs it: a third of all."""
+    # A reset within a handler waits so long for that handler, which waits for it.
+    stub_module._LEAVE_TIME = 0.01
+    timeline.format_source = functools.cache(timeline.format_source)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="all calls; a few otherwise")
@@ -607,6 +617,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="calls whose name holds this, as the first")
     parser.add_argument("--part", default="1/1", help="such as 2/3: the second of three parts")
     options = parser.parse_args()
+    shorten_runs()
     names = tuple(CALLS) if options.all or options.interrupt else SAMPLE
     chosen = [name for name in names if options.only in name]
     begun, runs, wrong = time.monotonic(), 0, 0

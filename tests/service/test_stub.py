@@ -757,7 +757,8 @@ def test_a_plan_that_failed_on_a_changed_state_is_made_anew(stub):
             raise KeyError("seen half")
         return step.version
 
-    assert stub._state.change(plan) > failed[0]
+    with stub._lock:
+        assert stub._state.change(plan) > failed[0]
     assert page.receive() == "in between"
 
 
