@@ -143,7 +143,7 @@ def _compare_values(expected: object, value: object) -> Comparison:
     if (
         isinstance(expected, (list, tuple))
         and isinstance(value, list)
-        and sorted(map(_dump, expected)) == sorted(map(_dump, value))
+        and _has_same_items(expected, value)
     ):
         return Comparison("has the same items in another order")
     if len(found) == 1:
@@ -258,6 +258,13 @@ def _show_expected(one: Difference) -> str:
     if isinstance(found, str) and found == str(expected):
         return f"{text} (a string there)"
     return text
+
+
+def _has_same_items(expected: Sequence[Any], value: list[Any]) -> bool:
+    try:
+        return sorted(map(_dump, expected)) == sorted(map(_dump, value))
+    except (TypeError, ValueError, RecursionError):  # JSON has no such keys, circles or depths
+        return False
 
 
 def _dump(value: object) -> str:

@@ -253,6 +253,13 @@ def test_a_comparison_says_in_one_sentence_what_differs(expected, message, sente
     assert compare(expected, message).sentence == sentence
 
 
+@pytest.mark.parametrize("key", [1, (1, 2)], ids=["a number", "a tuple"])
+def test_items_with_keys_that_json_does_not_have_are_compared_too(key):
+    sentence = compare([{"a": 1, key: 2}], '[{"a": 1}]').sentence
+
+    assert sentence == f"has no [0][{key!r}: JSON's keys are strings], expected 2"
+
+
 def test_each_of_several_differences_has_a_line():
     lines = "\n".join(compare({"a": 1}, '{"a": 2, "b": 2}').lines)
 
