@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import messages
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
-from pytest_channelstub._record.matching import ANY, _Any, matches
+from pytest_channelstub._record.matching import ANY, _Any, is_misspelt, matches
 from pytest_channelstub._record.outcomes import client_id_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) 
     pending = stub.pending(address) or ()
     if len(pending) != len(expected) or not all(map(matches, expected, pending)):
         raise AssertionError(messages.queued(stub, address, pending, expected))
-    for index in _last_sent(stub.timeline, client_id, len(pending)):
-        stub.timeline._acknowledge(index)
+    stub.timeline._acknowledge(_last_sent(stub.timeline, client_id, len(pending)))
     if not expected:
         _warn_of_unknown(stub, client_id)
 
@@ -90,8 +89,7 @@ def assert_sent(
     found = _find_messages(stub, address, expected, ("send",))
     if not (found if count is None else len(found) == count):
         raise AssertionError(messages.sent(stub, address, expected, count, found))
-    for index in found:
-        stub.timeline._acknowledge(index)
+    stub.timeline._acknowledge(found)
 
 
 def assert_not_sent(
@@ -142,8 +140,7 @@ def assert_dropped(
     found = _find_messages(stub, address, expected, ("drop",))
     if not found:
         raise AssertionError(messages.dropped(stub, address, expected))
-    for index in found:
-        stub.timeline._acknowledge(index)
+    stub.timeline._acknowledge(found)
 
 
 def assert_connected(stub: ChannelServiceStub, to: str | bytes) -> None:
@@ -326,8 +323,14 @@ def _last_sent(timeline: Timeline, client_id: str, count: int) -> list[int]:
 
 def _warn_of_unknown(stub: ChannelServiceStub, client_id: str) -> None:
     """Warn, at the test's line, of an assertion that holds for a misspelt client id."""
-    if any(row.client_id == client_id for row in stub.timeline._rows.copy()):
+    rows = stub.timeline._rows.copy()
+    if any(row.client_id == client_id for row in rows):
         return
-    text = messages.unknown_client(stub, client_id)
-    if text:
+    known = {row.client_id for row in rows if row.client_id} | {*stub.connected_client_ids}
+    meant = next((each for each in sorted(known) if is_misspelt(client_id, each)), None)
+    if meant is not None and client_id not in known:
+        text = (
+            f"nothing is known of client id {client_id!r} in this test, so that this holds: "
+            f"is {meant!r} meant?"
+        )
         warnings.warn(text, stacklevel=3)

@@ -105,8 +105,7 @@ class WatchedStub:
     def skip_earlier_events(self) -> None:
         """Have `strict` and the report see this test's events alone, also in an old epoch."""
         before, self.first = self.first, len(self.timeline)
-        for index in range(before, self.first):
-            self.timeline._acknowledge(index)
+        self.timeline._acknowledge(range(before, self.first))
 
 
 class Session:

@@ -268,6 +268,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def limit_lines(lines: Sequence[str], most: int, noun: str = "more") -> list[str]:
+    """Lines, the first of them where they are too many and not all are wanted."""
+    left_out = len(lines) - most
+    if settings.full or left_out <= 0:
+        return [*lines]
+    return [*lines[:most], f"({left_out:,} {noun}: run with -vv)"]
+
+
 def width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():

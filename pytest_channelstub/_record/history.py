@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pytest_channelstub._record.timeline import Event, Snapshot
 
-ENDS = ("timeout", "close", "disconnect")
-"""The kinds of event that end a connection, and its queue with it."""
-
 PENDING = "pending"
 TAKEN = "taken"
+
+# The kinds of event in which a client is heard of, unless it is `pop_first_message`.
+_HEARD = ("refresh", "poll", "read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class Outcome:
     """What became of a message that reached a queue.
 
     Attributes:
-        kind: `pending`, `taken`, `read`, `clear`, `reset`, or one of `ENDS`.
-        index: The event that did it; None while pending, or where no event is recorded.
+        kind: `pending`, `taken`, or the kind of the event that did it: `read`, `clear`, `reset`,
+            `timeout`, `close` or `disconnect`.
+        index: That event; None while pending, or where no event is recorded.
     """
 
     kind: str = PENDING
@@ -64,104 +65,75 @@ class History:
     connections: dict[str, list[Connection]] = field(default_factory=dict)
     queues: dict[str, deque[int]] = field(default_factory=dict)
 
-    def connection(self, client_id: str, before: int | None = None) -> Connection | None:
-        """A client's last connection; of those begun before event `before`, if given."""
-        begun = reversed(self.connections.get(client_id, ()))
-        return next(
-            (one for one in begun if before is None or (one.first is None or one.first < before)),
-            None,
-        )
+    def connection(self, client_id: str) -> Connection | None:
+        """A client's last connection."""
+        connections = self.connections.get(client_id)
+        return connections[-1] if connections else None
 
-    def next_connection(self, client_id: str, after: int) -> Connection | None:
-        """A client's first connection begun after event `after`."""
-        begun = self.connections.get(client_id, ())
-        return next((one for one in begun if one.first is not None and one.first > after), None)
+    def around(self, client_id: str, index: int) -> tuple[Connection | None, Connection | None]:
+        """A client's last connection begun before event `index`, and its first one after it."""
+        own = self.connections.get(client_id, [])
+        count = sum(each.first is None or each.first < index for each in own)
+        return (own[count - 1] if count else None), (own[count] if count < len(own) else None)
+
+    def _apply(self, index: int, event: Event) -> None:
+        client_id = event.client_id or ""
+        connection = self.connection(client_id)
+        match event.kind:
+            case "connect":
+                self._connect(client_id, Connection(index, index, since=event.at))
+            case "send":
+                self.outcomes[index] = Outcome()
+                self.queues.setdefault(client_id, deque()).append(index)
+            case "read":
+                self._read(client_id, index, event.message)
+            case "clear":
+                self._empty(client_id, Outcome(event.kind, index))
+            case "reset":
+                for each in [*self.queues]:
+                    self._empty(each, Outcome(event.kind, index))
+            case "timeout" | "close" | "disconnect" if connection and connection.last is None:
+                connection.last = index
+                self._empty(client_id, Outcome(event.kind, index))
+        if event.kind in _HEARD and connection and event.outcome != "pop":
+            connection.heard = index
+
+    def _connect(self, client_id: str, connection: Connection) -> None:
+        self.connections.setdefault(client_id, []).append(connection)
+        self.queues[client_id] = deque()
+
+    def _read(self, client_id: str, index: int, message: str | None) -> None:
+        # A test that holds the live list may have taken messages out of it unseen.
+        queue = self.queues.get(client_id, ())
+        sent = next((each for each in queue if self.events[each].message == message), None)
+        if sent is not None:
+            self.outcomes[sent] = Outcome("read", index)
+            self.queues[client_id].remove(sent)
+
+    def _empty(self, client_id: str, outcome: Outcome) -> None:
+        self.outcomes.update(dict.fromkeys(self.queues.pop(client_id, ()), outcome))
+
+    def _take_out(self, client_id: str, messages: Sequence[object]) -> None:
+        left = Counter(str.__str__(one) for one in messages if isinstance(one, str))
+        pending: deque[int] = deque()
+        # Where messages are alike, the first were taken, as a poll would have.
+        for index in reversed(self.queues.get(client_id, ())):
+            message = self.events[index].message or ""
+            left[message] -= 1
+            if left[message] < 0:
+                self.outcomes[index] = Outcome(TAKEN)
+            else:
+                pending.appendleft(index)
+        self.queues[client_id] = pending
 
 
 def replay(snapshot: Snapshot) -> History:
     """Derive the history of a timeline."""
     history = History(snapshot.events)
     for client_id, since in snapshot.carried.items():
-        history.connections[client_id] = [Connection(None, None, since=since)]
-        history.queues[client_id] = deque()
+        history._connect(client_id, Connection(None, None, since=since))
     for index, event in enumerate(history.events):
-        step = _STEPS.get(event.kind)
-        if step is not None:
-            step(history, index, event)
+        history._apply(index, event)
     for client_id, messages in snapshot.live_lists.items():
-        _take_out(history, client_id, messages)
+        history._take_out(client_id, messages)
     return history
-
-
-def _connect(history: History, index: int, event: Event) -> None:
-    client_id = event.client_id or ""
-    history.connections.setdefault(client_id, []).append(Connection(index, index, since=event.at))
-    history.queues[client_id] = deque()
-
-
-def _hear(history: History, index: int, event: Event) -> None:
-    connection = history.connection(event.client_id or "")
-    if connection is not None:
-        connection.heard = index
-
-
-def _send(history: History, index: int, event: Event) -> None:
-    history.outcomes[index] = Outcome()
-    history.queues.setdefault(event.client_id or "", deque()).append(index)
-
-
-def _read(history: History, index: int, event: Event) -> None:
-    if event.outcome != "pop":
-        _hear(history, index, event)
-    queue = history.queues.get(event.client_id or "", ())
-    # A test that holds the live list may have taken messages out of it unseen.
-    for sent in queue:
-        if history.events[sent].message == event.message:
-            history.outcomes[sent] = Outcome("read", index)
-            history.queues[event.client_id or ""].remove(sent)
-            return
-
-
-def _end(history: History, index: int, event: Event) -> None:
-    connection = history.connection(event.client_id or "")
-    if connection is not None and connection.last is None:
-        connection.last = index
-        _empty(history, index, event)
-
-
-def _empty(history: History, index: int, event: Event) -> None:
-    for sent in history.queues.pop(event.client_id or "", ()):
-        history.outcomes[sent] = Outcome(event.kind, index)
-
-
-def _reset(history: History, index: int, event: Event) -> None:
-    for queue in history.queues.values():
-        for sent in queue:
-            history.outcomes[sent] = Outcome(event.kind, index)
-        queue.clear()
-
-
-def _take_out(history: History, client_id: str, messages: Sequence[object]) -> None:
-    left = Counter(str.__str__(one) for one in messages if isinstance(one, str))
-    pending: deque[int] = deque()
-    # Where messages are alike, the first were taken, as a poll would have.
-    for index in reversed(history.queues.get(client_id, ())):
-        message = str.__str__(history.events[index].message or "")
-        left[message] -= 1
-        if left[message] < 0:
-            history.outcomes[index] = Outcome(TAKEN)
-        else:
-            pending.appendleft(index)
-    history.queues[client_id] = pending
-
-
-_STEPS: dict[str, Callable[[History, int, Event], None]] = {
-    "connect": _connect,
-    "refresh": _hear,
-    "poll": _hear,
-    "send": _send,
-    "read": _read,
-    "clear": _empty,
-    "reset": _reset,
-    **dict.fromkeys(ENDS, _end),
-}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, matching
+from pytest_channelstub._record.formatting import format_client
 from pytest_channelstub._record.history import TAKEN, History, replay
 
 if TYPE_CHECKING:
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
 
+MESSAGES = ("send", "drop")
+"""The kinds of event of a message, queued or dropped."""
+
 _READERS = {
     "poll": "connect_and_pop_first_message",
     "pop": "pop_first_message",
     "client": "a ChannelClient",
     "HTTP": "a page, over HTTP",
+}
+_CLEARED = {
+    "clear": "clear_channel_messages cleared the queue",
+    "reset": "the stub was reset",
 }
 _VERBS = {
     "send": "sent",
@@ -30,6 +38,7 @@ _VERBS = {
     "close": "closed",
     "disconnect": "disconnected",
     "connect": "connected",
+    "reject": "called",
     "error": "called",
     "refuse": "called",
     "request": "caused",
@@ -55,27 +64,35 @@ class Outcomes:
         self.start = timeline.start
         self._token = token
 
-    def at(self, index: int) -> str:
-        """When an event was, such as "+1.5 s"."""
-        return formatting.format_offset(self.events[index].at, self.start)
+    def offset(self, at: float) -> str:
+        """A point in time, seen from the start: "+1.5 s"."""
+        return formatting.format_offset(at, self.start)
 
-    def messages(
-        self, to: str | None, kinds: Sequence[str] = ("send", "drop"), after: int = -1
-    ) -> list[int]:
-        """Indexes of the messages to a client id or token, queued or dropped; None for all."""
-        addresses = (to, None if to is None else client_id_of(to))
+    def at(self, index: int) -> str:
+        """When an event was."""
+        return self.offset(self.events[index].at)
+
+    def find(self, kinds: Sequence[str] = MESSAGES, after: int = -1) -> list[int]:
+        """Indexes of the events of some kinds after event `after`; of messages by default."""
         return [
             index
-            for index, event in enumerate(self.events)
-            if index > after
-            and event.kind in kinds
-            and (to is None or event.client_id in addresses)
+            for index, event in enumerate(self.events[after + 1 :], after + 1)
+            if event.kind in kinds
         ]
 
     def find_matching(self, indexes: Sequence[int], expected: object) -> list[int]:
         """Those of some events whose messages are as expected."""
         events = self.events
         return [i for i in indexes if matching.may_match(expected, events[i].message or "")]
+
+    def sources(self, *indexes: int | None) -> tuple[str, ...]:
+        """The lines of code behind events, where known: "sent by notify() at chat.py:41"."""
+        events = [self.events[index] for index in indexes if index is not None]
+        return tuple(
+            f"{_VERBS.get(event.kind, event.kind)} by {formatting.describe_source(event.source)}"
+            for event in events
+            if event.source
+        )
 
     # One message.
 
@@ -88,29 +105,26 @@ class Outcomes:
             return f"{sent} taken out of the list that get_channel_messages returned"
         if outcome.index is None:
             return f"{sent} is pending"
-        return f"{sent} {self._describe_end(outcome.index)}"
+        end, at = self.events[outcome.index], self.at(outcome.index)
+        if end.kind == "read":
+            return f"{sent} read at {at} by {self._describe_reader(end)}"
+        when = _CLEARED.get(end.kind) or f"{format_client(end.client_id)} {_describe_end(end)}"
+        return f"{sent} lost at {at}, when {when}"
 
-    def sources(self, index: int) -> tuple[str, ...]:
+    def causes(self, index: int) -> tuple[str, ...]:
         """The lines of code that sent a message, and that ended it or connected its client."""
-        ended, connected = None, None
-        if self.events[index].kind == "drop":
-            address = self.events[index].client_id or ""
-            before = self.history.connection(address, before=index)
-            after = self.history.next_connection(address, index)
-            ended = None if before is None else before.last
-            connected = None if after is None else after.first
-        else:
-            ended = self.history.outcomes[index].index
-        found = [self.source(each) for each in (index, ended, connected) if each is not None]
-        return tuple(filter(None, found))
+        if self.events[index].kind != "drop":
+            return self.sources(index, self.history.outcomes[index].index)
+        before, after = self.history.around(self.events[index].client_id or "", index)
+        ended = None if before is None else before.last
+        return self.sources(index, ended, None if after is None else after.first)
 
-    def source(self, index: int) -> str:
-        """The line behind an event: "sent by notify() at chat.py:41"; empty where none is."""
+    def summarize(self, index: int) -> str:
+        """A message, to whom, what became of it, and who sent it, on one line."""
         event = self.events[index]
-        if not event.source:
-            return ""
-        verb = _VERBS.get(event.kind, event.kind)
-        return f"{verb} by {formatting.describe_source(event.source)}"
+        message = formatting.quoted(event.message or "")
+        text = f"{message} to {format_client(event.client_id)} {self.describe(index)}"
+        return "; ".join((text, *self.sources(index)))
 
     def suffix(self, index: int) -> str:
         """What a timeline says at the end of an event's line."""
@@ -125,60 +139,54 @@ class Outcomes:
     def _why_dropped(self, index: int) -> str:
         event = self.events[index]
         address = event.client_id or ""
-        name = formatting.format_client(address)
+        name = format_client(address)
         if event.outcome == "expired token":
             return f": it was sent to {self.describe_expired(address)}"
-        before = self.history.connection(address, before=index)
-        after = self.history.next_connection(address, index)
+        before, after = self.history.around(address, index)
+        begin = "" if after is None else self.offset(after.since)
         if before is not None:
-            again = "" if after is None else f", and connected again only at {self._begin(after)}"
+            again = begin and f", and connected again only at {begin}"
             return f": {self.describe_over(before, name)}{again}"
         if after is None:
             return f": {self.describe_never(address, name)}"
-        begin = self._begin(after)
         if begin == self.at(index):
             return f": {name} was not connected yet, and connected only afterwards"
         return f", before {name} connected ({begin})"
 
+    def _describe_reader(self, event: Event) -> str:
+        if event.outcome == "client" and self._is_of_another_client(event):
+            return f"another client of {format_client(event.client_id)}"
+        return _READERS.get(event.outcome, event.outcome)
+
+    def _is_of_another_client(self, event: Event) -> bool:
+        return None not in (self._token, event.token) and event.token != self._token
+
+    # One connection.
+
     def describe_never(self, client_id: str, name: str) -> str:
         """That a client was not connected, and that one of a similar client id was."""
-        other = self.find_similar(client_id)
+        sentence, other = f"{name} did not connect in this test", self.find_similar(client_id)
         if not other:
-            return f"{name} did not connect in this test"
-        difference = matching.spelling_difference(client_id, other)
-        return (
-            f"{name} did not connect in this test, but {spell(other, difference)} did, "
-            f"which differs in {difference}"
-        )
+            return sentence
+        difference, _, spelt = spell(client_id, other)
+        return f"{sentence}, but {spelt} did, which differs in {difference}"
 
     def find_similar(self, client_id: str) -> str:
         """A client id that connected and differs in its spelling alone; or empty."""
         others = self.history.connections
         return next((one for one in others if matching.spelling_difference(client_id, one)), "")
 
-    def _begin(self, connection: Connection) -> str:
-        return formatting.format_offset(connection.since, self.start)
-
     def describe_over(self, connection: Connection, name: str) -> str:
         """How a connection ended: "alice timed out at +2.0 s, idle for 2 s"."""
         if connection.last is None:
             return f"{name} is connected"
         event, at = self.events[connection.last], self.at(connection.last)
-        cause = event.outcome.partition(",")[0]
-        if event.kind == "close":
-            if self._is_of_another_client(event):
-                return f"another client of {name} closed the channel at {at}"
-            return f"{name} closed its channel at {at}"
-        if event.kind == "disconnect":
-            return f"{name} was disconnected at {at}"
-        if not cause.startswith("idle"):
-            return f"{name} was disconnected at {at}, {cause}"
-        expired = self.token_end(connection)
+        if event.kind == "close" and self._is_of_another_client(event):
+            return f"another client of {name} closed the channel at {at}"
+        how, comma, cause = _describe_end(event).partition(",")
+        expired = self.token_end(connection) if how == "timed out" else None
         expiry = "" if expired is None else f" (its token had expired at {expired})"
-        return f"{name} timed out at {at}, {cause}{expiry}"
-
-    def _is_of_another_client(self, event: Event) -> bool:
-        return None not in (self._token, event.token) and event.token != self._token
+        return f"{name} {how} at {at}{comma}{cause}{expiry}"
 
     def token_end(self, connection: Connection) -> str | None:
         """When the token of a connection expired, where it did before the client timed out."""
@@ -187,57 +195,20 @@ class Outcomes:
         read = _tokens.read(self.events[connection.heard].token)
         if read is None or read.expires > self.events[connection.last].at:
             return None
-        return formatting.format_offset(read.expires, self.start)
+        return self.offset(read.expires)
 
     def describe_expired(self, token: str) -> str:
         """An expired token, and since when it is."""
         read = _tokens.read(token)
-        at = formatting.format_offset(0 if read is None else read.expires, self.start)
+        at = self.offset(0 if read is None else read.expires)
         return f"{formatting.format_token(token)}, which had expired at {at}"
 
-    def describe_connection(self, to: str) -> str:
-        """Whether a client is connected, and since when, or why it is not any more."""
-        client_id = client_id_of(to)
-        name, last = formatting.format_client(client_id), self.history.connection(client_id)
-        if last is None:
-            return f"{name} is not connected"
-        if last.last is not None:
-            return f"{name} is not connected: {self.describe_over(last, 'it')}"
-        since = "before this test" if last.first is None else self._begin(last)
-        return f"{name} is connected, since {since}"
-
-    def _describe_end(self, index: int) -> str:
-        event, at = self.events[index], self.at(index)
-        name = formatting.format_client(event.client_id)
-        if event.kind == "read":
-            return f"read at {at} by {self._describe_reader(event)}"
-        if event.kind == "clear":
-            return f"lost at {at}, when clear_channel_messages cleared the queue"
-        if event.kind == "reset":
-            return f"lost at {at}, when the stub was reset"
-        if event.kind == "close":
-            return f"lost at {at}, when {name} closed its channel"
-        if event.kind == "disconnect":
-            return f"lost at {at}, when {name} was disconnected"
-        cause = event.outcome.partition(",")[0]
-        how = "timed out" if cause.startswith("idle") else "was disconnected"
-        return f"lost at {at}, when {name} {how}, {cause}"
-
-    def _describe_reader(self, event: Event) -> str:
-        if event.outcome == "client" and self._is_of_another_client(event):
-            return f"another client of {formatting.format_client(event.client_id)}"
-        return _READERS.get(event.outcome, event.outcome)
-
-    def name_message(self, index: int) -> str:
-        """A message, to whom, and what became of it, in one sentence."""
-        event = self.events[index]
-        message = formatting.quoted(event.message or "")
-        return f"{message} to {formatting.format_client(event.client_id)} {self.describe(index)}"
+    # One call, or one request to the app.
 
     def describe_refusal(self, index: int) -> str:
         """A refused call, without the reason: "a call for alice was refused at +1.5 s"."""
-        event = self.events[index]
-        whom = f" for {formatting.format_client(event.client_id)}" if event.client_id else ""
+        client_id = self.events[index].client_id
+        whom = f" for {format_client(client_id)}" if client_id else ""
         return f"a call{whom} was refused at {self.at(index)}"
 
     def describe_request(self, index: int) -> str:
@@ -246,17 +217,27 @@ class Outcomes:
         if event.client_id is None:
             return f"to {event.message} ({self.at(index)})"
         what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
-        return f"when {formatting.format_client(event.client_id)} {what} ({self.at(index)})"
+        return f"when {format_client(event.client_id)} {what} ({self.at(index)})"
 
     def describe_app_failure(self, index: int) -> str:
-        """What the app did wrong in its answer to a request: "answered 500 ..."; or empty."""
+        """What the app did wrong: "the app answered 500 ... when alice connected"; or empty."""
         event = self.events[index]
         status = event.outcome.partition(": ")[0]
-        if event.kind != "request" or status in _NO_ANSWER:
+        is_answer = re.match(r"\d\d\d ", status)
+        if event.kind != "request" or status in _NO_ANSWER or (is_answer and status[0] not in "45"):
             return ""
-        if re.match(r"[45]\d\d ", status):
-            return f"answered {status}"
-        return "" if re.match(r"\d\d\d ", status) else f"raised {event.outcome}"
+        failure = f"answered {status}" if is_answer else f"raised {event.outcome}"
+        return f"the app {failure} {self.describe_request(index)}"
+
+
+def _describe_end(event: Event) -> str:
+    """How a connection ended: "timed out, idle for 2 s"."""
+    cause = event.outcome.partition(",")[0]
+    if event.kind == "close":
+        return "closed its channel"
+    if event.kind == "disconnect":
+        return "was disconnected"
+    return f"{'timed out' if cause.startswith('idle') else 'was disconnected'}, {cause}"
 
 
 def format_record(
@@ -280,7 +261,9 @@ def client_id_of(to: str) -> str:
     return to if read is None else read.client_id
 
 
-def spell(text: str, difference: str) -> str:
-    """A text in quotes; in ASCII where nothing else shows how it is spelt."""
+def spell(left: str, right: str) -> tuple[str, str, str]:
+    """In what alone two texts differ, and both in quotes; in ASCII where nothing else shows it."""
+    difference = matching.spelling_difference(left, right)
     is_hidden = "Unicode form" in difference or "characters" in difference
-    return ascii(text) if is_hidden else repr(text)
+    quote = ascii if is_hidden else repr
+    return difference, quote(left), quote(right)

@@ -22,12 +22,12 @@ _MOST = 20
 def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[str]:
     """The messages of a test that nobody received and no assertion has named, a line each."""
     outcomes = Outcomes(timeline)
-    lines = [
-        "; ".join((outcomes.name_message(index), *outcomes.sources(index)[:1]))
-        for index in range(len(outcomes.events))
-        if index not in timeline._acknowledged and _is_left(outcomes, index, strict)
-    ]
-    return _shorten(lines)
+    left = outcomes.find(("drop",)) if "dropped" in strict else []
+    if "unread" in strict:
+        ends = outcomes.history.outcomes.items()
+        left += [index for index, end in ends if end.kind not in ("read", TAKEN)]
+    unknown = sorted({*left} - timeline._acknowledged)
+    return _shorten([outcomes.summarize(index) for index in unknown])
 
 
 def list_remarks(
@@ -42,39 +42,24 @@ def list_remarks(
         others = {other._built_by: other.timeline for other in stub._other_stubs()}
     outcomes = Outcomes(stub.timeline)
     remarks = [
-        f"{formatting.format_client(client_id)} was due to time out at "
-        f"{formatting.format_offset(due, outcomes.start)}: the stub notices at its next call"
+        f"{formatting.format_client(client_id)} was due to time out at {outcomes.offset(due)}: "
+        "the stub notices at its next call"
         for client_id, due in stub._overdue()
     ]
-    for index in range(len(outcomes.events)):
-        remark = _remark(outcomes, index)
+    for index, event in enumerate(outcomes.events):
+        is_refusal = event.kind == "refuse"
+        describe = outcomes.describe_refusal if is_refusal else outcomes.describe_app_failure
+        remark = describe(index)
         if remark and remark not in text:
-            remarks.append("; ".join(filter(None, (remark, outcomes.source(index)))))
+            remarks.append("; ".join((remark, *outcomes.sources(index))))
     for built_by, timeline in others.items():
         count = sum(event.kind in ("send", "drop") for event in timeline)
-        if count and built_by not in text and not outcomes.messages(None):
+        if count and built_by not in text and not outcomes.find():
             messages = formatting.plural(count, "message")
             remarks.append(f"{messages} went to another stub, which {built_by}")
     threads = [thread for thread in find_running_threads(stub._older_threads) if thread not in text]
     remarks += [f"{thread}: what it sends comes later" for thread in threads]
     return _shorten(remarks)
-
-
-def _is_left(outcomes: Outcomes, index: int, strict: Collection[str]) -> bool:
-    """Whether a message was dropped, or is unread, where `strict` has that count."""
-    if outcomes.events[index].kind == "drop":
-        return "dropped" in strict
-    outcome = outcomes.history.outcomes.get(index)
-    return "unread" in strict and outcome is not None and outcome.kind not in ("read", TAKEN)
-
-
-def _remark(outcomes: Outcomes, index: int) -> str:
-    """What is worth knowing of an event that no message tells of; mostly nothing."""
-    event = outcomes.events[index]
-    if event.kind == "refuse":
-        return outcomes.describe_refusal(index)
-    failure = outcomes.describe_app_failure(index)
-    return f"the app {failure} {outcomes.describe_request(index)}" if failure else ""
 
 
 def _shorten(lines: list[str]) -> list[str]:

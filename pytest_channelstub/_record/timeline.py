@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import CodeType
 from typing import ClassVar, Literal, NamedTuple, Protocol, get_args, overload
@@ -220,9 +220,9 @@ class Timeline(Sequence[Event]):
             if len(rows) == len(self._rows):  # no other thread has come in between
                 return Snapshot(tuple(map(to_event, rows)), lists, carried)
 
-    def _acknowledge(self, index: int) -> None:
-        """Count the message of event `index` as one that the test knows of."""
-        self._acknowledged.add(index)
+    def _acknowledge(self, indexes: Iterable[int]) -> None:
+        """Count the messages of some events as ones that the test knows of."""
+        self._acknowledged.update(indexes)
 
 
 def check_kind(kind: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 
+from pytest_channelstub import ChannelServiceStub, FakeClock
 from pytest_channelstub._record.diagnosis import Diagnosis
 from pytest_channelstub._record.outcomes import format_record
 from pytest_channelstub._record.timeline import Row, Timeline
@@ -59,7 +60,9 @@ def main():
     cost, size = microseconds_an_event(), megabytes()
     timeline = record(10_000)
     shown = milliseconds_of(lambda: format_record(timeline, last=50))
-    why = milliseconds_of(lambda: Diagnosis(timeline).find_cause("bob", "hi"))
+    with ChannelServiceStub(time_func=FakeClock().time) as stub:
+        stub.timeline = timeline
+        why = milliseconds_of(lambda: Diagnosis(stub, "bob").find_cause("hi"))
     sys.stdout.write(
         f"recording: {cost:.3f} us an event (at most {AT_MOST_MICROSECONDS})\n"
         f"{EVENTS:,} events: {size:.0f} MB, messages included (at most {AT_MOST_MEGABYTES})\n"

@@ -536,14 +536,6 @@ def test_a_token_that_can_last_no_longer_calls_for_a_new_one(channel_stub, chann
     )
 
 
-def test_a_timeline_alone_explains_a_silence(channel_stub, channel_client):
-    channel_client("alice")
-
-    reason = Diagnosis(channel_stub.timeline).explain_silence("alice")
-
-    assert reason.sentence.startswith("send_message was not called in this test")
-
-
 def test_an_open_connection_has_no_end_to_tell(channel_stub, channel_client):
     channel_client("alice")
     outcomes = Outcomes(channel_stub.timeline)
@@ -551,7 +543,7 @@ def test_an_open_connection_has_no_end_to_tell(channel_stub, channel_client):
 
     assert outcomes.describe_over(connection, "alice") == "alice is connected"
     assert outcomes.token_end(connection) is None
-    assert outcomes.describe_connection("nobody") == "nobody is not connected"
+    assert Diagnosis(channel_stub, "nobody").describe_connection() == "nobody is not connected"
 
 
 def test_the_message_to_another_client_that_comes_nearest_is_told(channel_stub, channel_client):
