@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import re
-from dataclasses import dataclass
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile, zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub._record import formatting, matching
 from pytest_channelstub._record.formatting import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _MOST_LINES = 12
 _MOST_COMPARED = 1_000  # lines
@@ -25,8 +25,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """In what a message differs from what was expected.
 
     Attributes:
@@ -37,13 +36,12 @@ class Comparison:
     """
 
     sentence: str
-    lines: tuple[str, ...] = ()
+    lines: Sequence[str] = ()
     advice: str = ""
     shows_message: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One place where JSON differs.
 
     Attributes:
@@ -57,27 +55,34 @@ class Difference:
     found: Any
 
 
+_DUMPED_TWICE = Comparison("is the same JSON, dumped twice", advice="Call json.dumps once.")
+
+
 def find_nearest(expected: object, messages: Sequence[str], least: float) -> int | None:
-    """Which message comes closest."""
+    """Which message comes closest; None where none is as similar as `least`."""
     scores = [(similarity(expected, message), index) for index, message in enumerate(messages)]
-    best = max(scores, default=(-1.0, 0))
-    return best[1] if best[0] >= least else None
+    best, index = max(scores, default=(-1.0, 0))
+    return index if best >= least else None
 
 
 def similarity(expected: object, message: str) -> float:
     """How near a message is to what was expected: 0 is not at all, 1 is a match."""
     if matching.may_match(expected, message):
         return 1.0
-    value = matching.read_json(message)
     if isinstance(expected, str):
         longest = max(len(expected), len(message))
         is_case = expected.casefold() == message.casefold()
         return 0.99 * max(sum(_common_ends(expected, message)) / longest, _SAME_BUT_CASE * is_case)
+    value = matching.read_json(message)
     if not matching.is_json(expected) or isinstance(value, matching.NotJson):
         return 0.0
     if isinstance(value, str):
         return 0.99 * matching.may_match(expected, value)
-    return 0.99 * _json_similarity(expected, value)
+    apart = sum(
+        max(_count_leaves(one.expected), _count_leaves(one.found))
+        for one in find_differences(expected, value)
+    )
+    return 0.99 * max(0.0, 1 - apart / max(_count_leaves(expected), _count_leaves(value)))
 
 
 def compare(expected: object, message: str) -> Comparison:
@@ -111,56 +116,59 @@ def _compare_texts(expected: str, message: str) -> Comparison:
         if matching.is_same(left, right):
             kind = type(left).__name__
             advice = f"Pass the {kind} itself: a {kind} is compared as JSON."
-            return Comparison("is the same JSON, written differently", (), advice)
+            return Comparison("is the same JSON, written differently", advice=advice)
         if isinstance(right, str) and matching.is_same(left, matching.read_json(right)):
-            return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
-    lines = _text_lines(expected, message)
+            return _DUMPED_TWICE
     difference = matching.spelling_difference(expected, message)
     if difference:
+        lines = _text_lines(expected, message)
         if not (expected.isascii() and message.isascii()):
             lines = [f"expected  {expected!a}", f"found     {message!a}"]
-        return Comparison(f"differs in {difference} alone", tuple(lines), shows_message=True)
+        return Comparison(f"differs in {difference} alone", lines, shows_message=True)
     head, tail = _common_ends(expected, message)
     if head + tail < _LEAST_COMMON:
         return Comparison(f"is {show(message)}", shows_message=True)
     where = f"differs from character {head + 1} on" if head else "differs in its beginning"
-    return Comparison(where, tuple(lines), shows_message=True)
+    return Comparison(where, _text_lines(expected, message), shows_message=True)
 
 
 def _compare_json(expected: object, message: str) -> Comparison:
     value = matching.read_json(message)
-    if message == str(expected) and isinstance(value, matching.NotJson):
-        return Comparison("is its str(), not JSON", (), "Have the app send json.dumps(...) of it.")
     if isinstance(value, matching.NotJson):
+        if message == str(expected):
+            advice = "Have the app send json.dumps(...) of it."
+            return Comparison("is its str(), not JSON", advice=advice)
         return Comparison(f"is not JSON: {value.reason}")
     if isinstance(value, str) and matching.may_match(expected, value):
-        return Comparison("is the same JSON, dumped twice", (), "Call json.dumps once.")
+        return _DUMPED_TWICE
     return _compare_values(expected, value)
 
 
 def _compare_values(expected: object, value: object) -> Comparison:
-    found = list(find_differences(expected, value))
     if (
         isinstance(expected, (list, tuple))
         and isinstance(value, list)
         and _has_same_items(expected, value)
     ):
         return Comparison("has the same items in another order")
-    if len(found) == 1:
-        [one] = found
-        if isinstance(one.expected, str) and isinstance(one.found, str) and len(one.found) > _LONG:
-            return Comparison(f"differs at {one.path}", tuple(_text_lines(one.expected, one.found)))
-        return Comparison(_describe_difference(one))
+    found = list(find_differences(expected, value))
+    if len(found) > 1:
+        return Comparison(f"differs in {len(found):,} fields", _list_differences(found))
+    [one] = found
+    if isinstance(one.expected, str) and isinstance(one.found, str) and len(one.found) > _LONG:
+        return Comparison(f"differs at {one.path}", _text_lines(one.expected, one.found))
+    return Comparison(_describe_difference(one))
+
+
+def _list_differences(found: Sequence[Difference]) -> list[str]:
     paths = [one.path or "the whole" for one in found]
-    shown = found if settings.full else found[:_MOST_LINES]
-    column = max(map(formatting.width, paths[: len(shown)]))
+    shown = len(paths) if settings.full else _MOST_LINES
+    column = max(map(formatting.width, paths[:shown]))
     lines = [
         f"{path}{' ' * (column - formatting.width(path))}  {_format_difference(one)}"
-        for path, one in zip(paths, shown, strict=False)
+        for path, one in zip(paths, found, strict=True)
     ]
-    if len(found) > len(shown):
-        lines.append(f"({formatting.plural(len(found) - len(shown), 'more field')}: run with -vv)")
-    return Comparison(f"differs in {len(found):,} fields", tuple(lines))
+    return formatting.limit_lines(lines, _MOST_LINES, "field")
 
 
 def find_differences(expected: object, found: object, path: str = "") -> Iterator[Difference]:
@@ -171,41 +179,31 @@ def find_differences(expected: object, found: object, path: str = "") -> Iterato
                 sides = expected.get(key, _MISSING), found.get(key, _MISSING)
                 yield from find_differences(*sides, _join(path, key))
         elif isinstance(expected, (list, tuple)) and isinstance(found, list):
-            for place, left, right in _pair_items(expected, found):
-                yield from find_differences(left, right, f"{path}[{place}]")
+            for place, sides in _pair_items(expected, found):
+                yield from find_differences(*sides, f"{path}[{place}]")
         elif expected is _MISSING or found is _MISSING or not matching.is_same(expected, found):
             yield Difference(path, expected, found)
     except RecursionError:
         yield Difference(path, expected, found)
 
 
-def _pair_items(left: Sequence[Any], right: list[Any]) -> Iterator[tuple[int, Any, Any]]:
+def _pair_items(left: Sequence[Any], right: list[Any]) -> Iterator[tuple[int, tuple[Any, Any]]]:
     """Pair the items of two lists; with one more or less, the ends that agree stay paired."""
     head = tail = 0
     if len(left) != len(right):
-        head = _count_same(zip(left, right, strict=False))
-        rest = min(len(left), len(right)) - head
-        tail = min(rest, _count_same(zip(reversed(left), reversed(right), strict=False)))
-    ends = len(left) - tail, len(right) - tail
-    for index in range(head, max(ends)):
-        yield (
-            index,
-            left[index] if index < ends[0] else _MISSING,
-            right[index] if index < ends[1] else _MISSING,
-        )
+        head = _count_alike(left, right, matching.is_same)
+        tail = _count_alike(left[head:][::-1], right[head:][::-1], matching.is_same)
+    middle = (items[head : len(items) - tail] for items in (left, right))
+    return enumerate(zip_longest(*middle, fillvalue=_MISSING), head)
 
 
-def _count_same(pairs: Iterable[tuple[object, object]]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: matching.is_same(*pair), pairs))
-
-
-def _json_similarity(expected: object, value: object) -> float:
-    whole = max(_count_leaves(expected), _count_leaves(value))
-    apart = sum(
-        max(_count_leaves(one.expected), _count_leaves(one.found))
-        for one in find_differences(expected, value)
-    )
-    return max(0.0, 1 - apart / whole)
+def _count_alike(
+    left: Iterable[Any],
+    right: Iterable[Any],
+    is_alike: Callable[[Any, Any], object] = operator.eq,
+) -> int:
+    """How many items two sequences have in common at the beginning."""
+    return sum(1 for _ in takewhile(bool, map(is_alike, left, right)))
 
 
 def _count_leaves(value: object) -> int:
@@ -272,14 +270,9 @@ def _dump(value: object) -> str:
 
 
 def _common_ends(left: str, right: str) -> tuple[int, int]:
-    head = _count_common(left, right)
-    room = min(len(left), len(right)) - head
-    return head, min(room, _count_common(left[::-1], right[::-1]))
-
-
-def _count_common(left: str, right: str) -> int:
-    pairs = zip(left, right, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    """How many characters two texts have in common at the beginning, and at the end."""
+    head = _count_alike(left, right)
+    return head, _count_alike(left[head:][::-1], right[head:][::-1])
 
 
 def _text_lines(expected: str, message: str) -> list[str]:
@@ -313,7 +306,4 @@ def _diff_lines(expected: str, message: str) -> list[str]:
     left, right = (text.split("\n")[:_MOST_COMPARED] for text in (expected, message))
     diff = list(difflib.unified_diff(left, right, n=1, lineterm=""))[2:]
     lines = [f"{line[:1]} {show(line[1:])}" for line in diff if not line.startswith("@@")]
-    if not settings.full and len(lines) > _MOST_LINES:
-        more = formatting.plural(len(lines) - _MOST_LINES, "more line")
-        lines = [*lines[:_MOST_LINES], f"({more}: run with -vv)"]
-    return ["- expected, + found", *lines]
+    return ["- expected, + found", *formatting.limit_lines(lines, _MOST_LINES, "line")]

@@ -268,12 +268,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def limit_lines(lines: Sequence[str], most: int, noun: str = "more") -> list[str]:
-    """Lines, the first of them where they are too many and not all are wanted."""
+def limit_lines(lines: Sequence[str], most: int, noun: str = "") -> list[str]:
+    """Lines; where they are too many, and not all are wanted, the first, and how many more."""
     left_out = len(lines) - most
     if settings.full or left_out <= 0:
         return [*lines]
-    return [*lines[:most], f"({left_out:,} {noun}: run with -vv)"]
+    more = plural(left_out, f"more {noun}") if noun else f"{left_out:,} more"
+    return [*lines[:most], f"({more}: run with -vv)"]
 
 
 def width(text: str) -> int:
