@@ -26,33 +26,20 @@ _MISSING = object()
 
 
 class Comparison(NamedTuple):
-    """In what a message differs from what was expected.
+    """In what a message differs from what was expected."""
 
-    Attributes:
-        sentence: What to say of the message: "has 'hi' at text, not 'ho'".
-        lines: More of it, where the sentence does not say all.
-        advice: What to type next, in sentences; or empty.
-        shows_message: Whether the sentence or the lines show all of the message.
-    """
-
-    sentence: str
-    lines: Sequence[str] = ()
-    advice: str = ""
-    shows_message: bool = False
+    sentence: str  # what to say of the message: "has 'hi' at text, not 'ho'"
+    lines: Sequence[str] = ()  # more of it, where the sentence does not say all
+    advice: str = ""  # what to type next, in sentences
+    shows_message: bool = False  # whether the sentence or the lines show all of the message
 
 
 class Difference(NamedTuple):
-    """One place where JSON differs.
+    """One place where JSON differs."""
 
-    Attributes:
-        path: Where, such as `user.names[2]`; empty for the whole.
-        expected: What was expected there, or `_MISSING`.
-        found: What is there, or `_MISSING`.
-    """
-
-    path: str
-    expected: Any
-    found: Any
+    path: str  # such as `user.names[2]`; empty for the whole
+    expected: Any  # or `_MISSING`
+    found: Any  # or `_MISSING`
 
 
 _DUMPED_TWICE = Comparison("is the same JSON, dumped twice", advice="Call json.dumps once.")

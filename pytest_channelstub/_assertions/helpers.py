@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import messages
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
 from pytest_channelstub._record.matching import ANY, _Any, is_misspelt, matches
 from pytest_channelstub._record.outcomes import client_id_of
 
@@ -31,8 +30,6 @@ __all__ = [
     "assert_token_expired",
     "assert_token_valid",
 ]
-
-_PACKAGE = str(Path(__file__).parents[1])
 
 
 def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) -> None:
@@ -203,11 +200,8 @@ def assert_token_valid(
     _check_stub("assert_token_valid(channel_stub, token)", stub)
     name = None if client_id is None else _text_of(client_id)
     if client_id is not None and name is None:
-        message = (
-            f"client_id is {shorten_repr(client_id)}, of type {type(client_id).__name__}: "
-            "pass the client id whose token it is, or None for anybody's"
-        )
-        raise TypeError(message)
+        instead = "the client id whose token it is, or None for anybody's"
+        raise TypeError(describe_type("client_id", client_id, instead))
     try:
         whose = stub.validate_token_and_extract_client_id(token)
     except _tokens.Error:
@@ -243,11 +237,8 @@ def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
 def _check_stub(use: str, stub: ChannelServiceStub) -> None:
     """Refuse a first argument that is no stub."""
     if not hasattr(stub, "timeline"):
-        message = (
-            f"the first argument is {shorten_repr(stub)}, of type {type(stub).__name__}: "
-            f"pass the stub, as in {use.format(_example(stub))}"
-        )
-        raise TypeError(message)
+        instead = f"the stub, as in {use.format(_example(stub))}"
+        raise TypeError(describe_type("the first argument", stub, instead))
 
 
 def _check_address(use: str, stub: ChannelServiceStub, to: str | bytes | _Any) -> str | None:
@@ -261,11 +252,7 @@ def _check_client(use: str, stub: ChannelServiceStub, to: object) -> str:
     text = _text_of(to)
     if text is None:
         what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
-        message = (
-            f"to is {shorten_repr(to)}, of type {type(to).__name__}: "
-            f"pass {what}, as in {use.format(_example(to))}"
-        )
-        raise TypeError(message)
+        raise TypeError(describe_type("to", to, f"{what}, as in {use.format(_example(to))}"))
     return text
 
 
@@ -281,11 +268,8 @@ def _check_count(count: int | None) -> None:
     if count is None:
         return
     if isinstance(count, bool) or not isinstance(count, int):
-        message = (
-            f"count is {shorten_repr(count)}, of type {type(count).__name__}: "
-            "pass a whole number, or None for at least once"
-        )
-        raise TypeError(message)
+        instead = "a whole number, or None for at least once"
+        raise TypeError(describe_type("count", count, instead))
     if count < 0:
         message = f"count is {shorten_repr(count)}: pass how many times it was sent, at least 0"
         raise ValueError(message)

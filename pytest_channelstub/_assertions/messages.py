@@ -231,13 +231,11 @@ class _Queue:
         skip = {sent[index] for index in self._used if index is not None}
         reason = None
         if not isinstance(value, bytes):
-            reason = known.find_cause(value, skip) or self._find_too_few(value, skip)
+            alike = known.find_matching([one for one in skip if one is not None], value)
+            too_few = known.describe_too_few(alike) if alike else None
+            reason = known.find_cause(value, skip) or too_few
         prefer = [event for index in self._extra if (event := sent[index]) is not None]
         return reason or self._explain_list(value) or _explain_missing(known, value, skip, prefer)
-
-    def _find_too_few(self, value: object, skip: Collection[int | None]) -> Reason | None:
-        alike = self._known.find_matching([one for one in skip if one is not None], value)
-        return self._known.describe_too_few(alike) if alike else None
 
     def _explain_list(self, unmet: object) -> Reason | None:
         """That a list was passed for messages that are pending one by one, if it was."""
@@ -339,27 +337,25 @@ def _compare_nearest(
     known: Diagnosis, expected: object, skip: Collection[int | None], prefer: Sequence[int]
 ) -> Reason | None:
     """In what the message that comes closest differs: one of the client's own, else of others."""
-    own = [index for index in prefer or known.own() if index not in skip]
+    own = known.own()
+    among = [index for index in prefer or own if index not in skip]
     for indexes, least in (
-        (own[-_MOST_COMPARED:], 0.0 if len(own) == 1 else _NEAR),
+        (among[-_MOST_COMPARED:], 0.0 if len(among) == 1 else _NEAR),
         (known.find()[-_MOST_COMPARED:], _NEAR_ELSEWHERE),
     ):
         messages = [known.events[index].message or "" for index in indexes]
         best = diff.find_nearest(expected, messages, least)
         if best is not None:
-            return _compare(known, expected, indexes[best])
+            index, message = indexes[best], messages[best]
+            comparison = diff.compare(expected, message)
+            which = "the nearest message" if len(own) > 1 else "the message sent"
+            if index not in own:
+                which = f"the nearest message, to {format_client(known.events[index].client_id)},"
+            subject = "it" if comparison.shows_message else show(message)
+            became = f"{subject} {known.describe(index)}"
+            lines = (*comparison.lines, became, *known.causes(index))
+            return Reason(f"{which} {comparison.sentence}", comparison.advice, lines)
     return None
-
-
-def _compare(known: Diagnosis, expected: object, index: int) -> Reason:
-    event, own = known.events[index], known.own()
-    comparison = diff.compare(expected, event.message or "")
-    which = "the nearest message" if len(own) > 1 else "the message sent"
-    if index not in own:
-        which = f"the nearest message, to {format_client(event.client_id)},"
-    subject = "it" if comparison.shows_message else show(event.message)
-    lines = (*comparison.lines, f"{subject} {known.describe(index)}", *known.causes(index))
-    return Reason(f"{which} {comparison.sentence}", comparison.advice, lines)
 
 
 def _list_sent(known: Diagnosis, indexes: Sequence[int]) -> Reason:

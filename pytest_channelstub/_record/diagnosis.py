@@ -62,20 +62,14 @@ class Stub(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is not as expected.
+    """Why something is not as expected."""
 
-    Attributes:
-        sentence: What happened, without a full stop; of a message that is there, what became
-            of it, such as "was dropped at +1.5 s, before bob connected (+2.0 s)".
-        advice: What to type next, in sentences; or empty.
-        sources: The lines of code behind it, such as "sent by notify() at chat.py:41".
-        message: The message that the sentence is about, if it is about one.
-    """
-
+    # What happened, without a full stop; of a message that is there, what became of it, such
+    # as "was dropped at +1.5 s, before bob connected (+2.0 s)".
     sentence: str = ""
-    advice: str = ""
-    sources: tuple[str, ...] = ()
-    message: str | None = None
+    advice: str = ""  # what to type next, in sentences
+    sources: tuple[str, ...] = ()  # the lines of code behind it: "sent by notify() at chat.py:41"
+    message: str | None = None  # that the sentence is about, if it is about one
 
     def of(self, subject: str = "") -> str:
         """The whole sentence; about a message its subject is the message, or another word."""
@@ -87,15 +81,8 @@ class Reason:
 class Diagnosis(Outcomes):
     """What became of the messages to one client, or to anybody, and why.
 
-    Args:
-        stub: The stub.
-        to: The client's id, or a token; None for anybody.
-        token: The token of the `ChannelClient` that asks, if one does.
-
-    Attributes:
-        to: As given.
-        client_id: Of the client; empty for anybody.
-        name: Of the client in a sentence.
+    It is for the client id or token `to`; None is for anybody. `token` is that of the
+    `ChannelClient` that asks, if one does.
     """
 
     def __init__(self, stub: Stub, to: str | None, token: str | None = None) -> None:
@@ -164,9 +151,9 @@ class Diagnosis(Outcomes):
         if event.outcome == "expired token":
             return f"Send to the client id {name}, or to a token that is valid."
         before, after = self.history.around(address, index)
-        other = self.find_similar(address)
-        if before is None and after is None and other:
-            _, right, wrong = spell(address, other)
+        similar = self.find_similar(address)
+        if similar and before is None and after is None:
+            _, right, wrong = similar
             return f"Connect {right}, or have the app send to {wrong}."
         return self._advise_connection(address, before, event.at)
 
@@ -407,7 +394,7 @@ class Diagnosis(Outcomes):
         return Reason(sentence, advice) if sentence else None
 
     def _wait_for_send(self) -> str:
-        name = f", {self.client_id!r}" if self.client_id else ""
+        name = "" if self.to is None else f", {self.client_id!r}"
         return f"{name_stub()}.wait_for('send'{name})"
 
     def _find_running_thread(self) -> Reason | None:
@@ -461,9 +448,9 @@ class Diagnosis(Outcomes):
         return "", ""
 
     def _advise_first_connection(self) -> str:
-        other = self.find_similar(self.client_id)
-        if other:
-            _, right, wrong = spell(self.client_id, other)
+        similar = self.find_similar(self.client_id)
+        if similar:
+            _, right, wrong = similar
             return f"Use {wrong} in the test, or connect {right}."
         connect = format_connect(self.client_id)
         if self.own(("create",)):

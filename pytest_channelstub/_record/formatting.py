@@ -21,16 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Settings:
-    """How failures read; the plugin sets it for the time of a run, and restores it.
+    """How failures read; the plugin sets it for the time of a run, and restores it."""
 
-    Attributes:
-        full: Whether failures show everything, however long, as with pytest's `-vv`.
-        show_timeline: Whether an assertion's text ends with the timeline, and its advice
-            does without fixtures. The plugin says no: under pytest the timeline stands in a
-            section of the report.
-    """
-
+    # Whether failures show everything, however long, as with pytest's `-vv`.
     full: bool = False
+    # Whether an assertion's text ends with the timeline, and its advice does without fixtures:
+    # under pytest the timeline stands in a section of the report.
     show_timeline: bool = True
 
 
@@ -40,7 +36,9 @@ settings = Settings()
 SHORT = 72
 """How many characters of a message are shown where it is shortened."""
 
-_PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = str(Path(__file__).parents[1])
+"""Where our own code is."""
+
 _CLIENT_WIDTH = 28
 _LONGEST_REPR = 120
 _LONGEST_ERROR = 300
@@ -48,15 +46,9 @@ _MINUTE = 60_000  # milliseconds
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+/:-]{0,39}")
 _WITH_TOKEN = ("create", "connect", "refresh", "reject", "send", "drop")
 _COLOURS = {
-    "drop": "31",
-    "error": "31",
-    "refuse": "31",
-    "reject": "31",
-    "timeout": "33",
-    "disconnect": "33",
-    "close": "33",
-    "send": "32",
-    "read": "32",
+    **dict.fromkeys(("drop", "error", "refuse", "reject"), "31"),
+    **dict.fromkeys(("timeout", "disconnect", "close"), "33"),
+    **dict.fromkeys(("send", "read"), "32"),
     "connect": "36",
 }
 
@@ -78,6 +70,11 @@ def shorten_repr(value: object) -> str:
     return shorten(text, _LONGEST_REPR)
 
 
+def describe_type(name: str, value: object, instead: str) -> str:
+    """The text of a TypeError: what an argument is, and what to pass in its place."""
+    return f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass {instead}"
+
+
 def hide_frame(excinfo: Any) -> bool:
     """Whether a traceback leaves our frames out, as `__tracebackhide__` asks.
 
@@ -86,7 +83,7 @@ def hide_frame(excinfo: Any) -> bool:
     """
     entry = excinfo.traceback[-1]
     filename, line = str(entry.path), entry.lineno + 1
-    return not filename.startswith(_PACKAGE) or linecache.getline(
+    return not filename.startswith(PACKAGE) or linecache.getline(
         filename, line
     ).lstrip().startswith("raise")
 
@@ -174,8 +171,12 @@ def details(event: Event, start: float | None, limit: int | None = SHORT) -> str
         parts.append(format_token(event.token))
     if event.message is not None:
         parts.append(quoted(event.message, limit))
-    if event.outcome:
-        parts.append(bare(_format_outcome(event, start)))
+    if event.kind == "create":
+        expires = float(event.outcome.rpartition(" ")[2])
+        end = format_time(expires) if start is None else format_offset(expires, start)
+        parts.append(f"valid until {end}")
+    elif event.outcome:
+        parts.append(bare(f"by {event.outcome}" if event.kind == "read" else event.outcome))
     return ", ".join(parts)
 
 
@@ -199,14 +200,11 @@ def format_events(
     ]
     first, second, third = (max((width(row[i]) for row in rows), default=0) for i in range(3))
     lines = []
-    for number, (at, kind, whose, rest) in enumerate(rows):
+    for (at, kind, whose, rest), suffix in zip(rows, suffixes or [""] * len(rows), strict=True):
         time, name = " " * (first - width(at)) + at, _pad(kind, second)
         if colour:
             time, name = _paint(time, "2"), _paint(name, _COLOURS.get(kind, ""))
-        suffix = suffixes[number] if suffixes else ""
-        lines.append(
-            f"{time}  {name}  {_pad(whose, third)}  {rest}{'  ' * bool(suffix)}{suffix}".rstrip()
-        )
+        lines.append("  ".join((time, name, _pad(whose, third), rest, suffix)).rstrip())
     return lines
 
 
@@ -283,16 +281,6 @@ def width(text: str) -> int:
         return len(text)
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     return len(text) + wide - sum(unicodedata.combining(char) != 0 for char in text)
-
-
-def _format_outcome(event: Event, start: float | None) -> str:
-    if event.kind == "create":
-        expires = float(event.outcome.rpartition(" ")[2])
-        end = format_time(expires) if start is None else format_offset(expires, start)
-        return f"valid until {end}"
-    if event.kind == "read":
-        return f"by {event.outcome}"
-    return event.outcome
 
 
 def _format_whose(event: Event) -> str:

@@ -20,50 +20,30 @@ _HEARD = ("refresh", "poll", "read")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message that reached a queue.
+    """What became of a message that reached a queue."""
 
-    Attributes:
-        kind: `pending`, `taken`, or the kind of the event that did it: `read`, `clear`, `reset`,
-            `timeout`, `close` or `disconnect`.
-        index: That event; None while pending, or where no event is recorded.
-    """
-
-    kind: str = PENDING
-    index: int | None = None
+    kind: str = PENDING  # `pending`, `taken`, or the kind of the event that did it
+    index: int | None = None  # that event; None while pending, or where none is recorded
 
 
 @dataclass(slots=True)
 class Connection:
-    """A time for which a client was connected.
+    """A time for which a client was connected; its events by their indexes."""
 
-    Attributes:
-        first: Index of its connect event; None where it connected before this test.
-        heard: Index of the last event in which the client was heard of.
-        last: Index of the event that ended it; None while it lasts.
-        since: When it connected, in seconds since the epoch.
-    """
-
-    first: int | None
-    heard: int | None
-    last: int | None = None
-    since: float = 0.0
+    first: int | None  # in which it connected; None where it did before this test
+    heard: int | None  # in which the client was last heard of
+    last: int | None = None  # in which it ended; None while it lasts
+    since: float = 0.0  # when it connected, in seconds since the epoch
 
 
 @dataclass(slots=True)
 class History:
-    """A timeline, replayed.
-
-    Attributes:
-        events: As they happened.
-        outcomes: What became of each message that was queued, by the index of its event.
-        connections: Of each client, in order.
-        queues: Of each client, the indexes of the messages that are pending at the end.
-    """
+    """A timeline, replayed; messages by the indexes of their events."""
 
     events: tuple[Event, ...]
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    connections: dict[str, list[Connection]] = field(default_factory=dict)
-    queues: dict[str, deque[int]] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # of messages that were queued
+    connections: dict[str, list[Connection]] = field(default_factory=dict)  # by client, in order
+    queues: dict[str, deque[int]] = field(default_factory=dict)  # by client: what is pending
 
     def connection(self, client_id: str) -> Connection | None:
         """A client's last connection."""

@@ -46,11 +46,7 @@ ANY = _Any()
 
 @dataclass(frozen=True, slots=True)
 class NotJson:
-    """Why a message cannot be read as JSON.
-
-    Attributes:
-        reason: In words, without a full stop.
-    """
+    """Why a message cannot be read as JSON: in words, without a full stop."""
 
     reason: str
 
@@ -183,23 +179,13 @@ def _refuse_constant(text: str) -> Any:
     raise ValueError(message)
 
 
-def _without_space(text: str) -> str:
-    return "".join(text.split())
-
-
-def _without_disguise(text: str) -> str:
-    return unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES))
-
-
-def _in_one_form(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 _SPELLINGS: dict[str, Callable[[str], str]] = {
-    "Unicode form": _in_one_form,
-    "characters that look alike": _without_disguise,
+    "Unicode form": lambda text: unicodedata.normalize("NFC", text),
+    "characters that look alike": lambda text: unicodedata.normalize(
+        "NFKC", text.translate(_LOOK_ALIKES)
+    ),
     "case": str.casefold,
-    "white space": _without_space,
+    "white space": lambda text: "".join(text.split()),
 }
 
 

@@ -50,13 +50,7 @@ _WITH_SOURCE = ("send", "drop", "read", "clear", "close", "disconnect", "error",
 
 
 class Outcomes:
-    """What became of the messages and connections of one timeline.
-
-    Attributes:
-        history: The timeline, replayed.
-        events: What happened, in order.
-        start: What times are relative to, in seconds since the epoch.
-    """
+    """What became of the messages and connections of one timeline."""
 
     def __init__(self, timeline: Timeline, token: str | None = None) -> None:
         self.history: History = replay(timeline._snapshot())
@@ -107,7 +101,10 @@ class Outcomes:
             return f"{sent} is pending"
         end, at = self.events[outcome.index], self.at(outcome.index)
         if end.kind == "read":
-            return f"{sent} read at {at} by {self._describe_reader(end)}"
+            reader = _READERS.get(end.outcome, end.outcome)
+            if end.outcome == "client" and self._is_of_another_client(end):
+                reader = f"another client of {format_client(end.client_id)}"
+            return f"{sent} read at {at} by {reader}"
         when = _CLEARED.get(end.kind) or f"{format_client(end.client_id)} {_describe_end(end)}"
         return f"{sent} lost at {at}, when {when}"
 
@@ -153,11 +150,6 @@ class Outcomes:
             return f": {name} was not connected yet, and connected only afterwards"
         return f", before {name} connected ({begin})"
 
-    def _describe_reader(self, event: Event) -> str:
-        if event.outcome == "client" and self._is_of_another_client(event):
-            return f"another client of {format_client(event.client_id)}"
-        return _READERS.get(event.outcome, event.outcome)
-
     def _is_of_another_client(self, event: Event) -> bool:
         return None not in (self._token, event.token) and event.token != self._token
 
@@ -165,16 +157,16 @@ class Outcomes:
 
     def describe_never(self, client_id: str, name: str) -> str:
         """That a client was not connected, and that one of a similar client id was."""
-        sentence, other = f"{name} did not connect in this test", self.find_similar(client_id)
-        if not other:
+        sentence, similar = f"{name} did not connect in this test", self.find_similar(client_id)
+        if similar is None:
             return sentence
-        difference, _, spelt = spell(client_id, other)
-        return f"{sentence}, but {spelt} did, which differs in {difference}"
+        difference, _, other = similar
+        return f"{sentence}, but {other} did, which differs in {difference}"
 
-    def find_similar(self, client_id: str) -> str:
-        """A client id that connected and differs in its spelling alone; or empty."""
-        others = self.history.connections
-        return next((one for one in others if matching.spelling_difference(client_id, one)), "")
+    def find_similar(self, client_id: str) -> tuple[str, str, str] | None:
+        """A client id that connected and differs in its spelling alone, as `spell` gives it."""
+        spelt = (spell(client_id, other) for other in self.history.connections)
+        return next((each for each in spelt if each[0]), None)
 
     def describe_over(self, connection: Connection, name: str) -> str:
         """How a connection ended: "alice timed out at +2.0 s, idle for 2 s"."""

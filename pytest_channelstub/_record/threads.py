@@ -6,19 +6,16 @@ import inspect
 import sys
 import sysconfig
 import threading
-from pathlib import Path
+import traceback
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._record import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from types import CodeType, FrameType
+    from types import CodeType
 
-_PACKAGE = str(Path(__file__).parents[1])
-_NOT_THE_TEST = (
-    _PACKAGE, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-)  # fmt: skip
+_INSTALLED = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
 
 
 def find_running_threads(older: Collection[threading.Thread]) -> Iterator[str]:
@@ -40,11 +37,9 @@ def find_running_threads(older: Collection[threading.Thread]) -> Iterator[str]:
 
 def find_coroutine() -> str:
     """The line of the coroutine in which the caller runs; empty where it runs in none."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame, line in traceback.walk_stack(sys._getframe(1)):
         if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-            return _describe(frame.f_code, frame.f_lineno)
-        frame = frame.f_back
+            return _describe(frame.f_code, line)
     return ""
 
 
@@ -54,4 +49,4 @@ def _describe(code: CodeType, line: int) -> str:
 
 def _is_of_the_test(code: CodeType) -> bool:
     """Whether code is neither ours, nor Python's, nor of an installed package."""
-    return not code.co_filename.startswith(_NOT_THE_TEST)
+    return not code.co_filename.startswith((formatting.PACKAGE, "<", *_INSTALLED))

@@ -31,41 +31,25 @@ Source = tuple[CodeType, int]
 
 
 class Answer(Protocol):
-    """What the app has answered to a request so far.
-
-    Attributes:
-        outcome: In a few words.
-        is_answered: Whether nothing more is to come.
-    """
+    """What the app has answered to a request so far."""
 
     @property
-    def outcome(self) -> str: ...
+    def outcome(self) -> str: ...  # in a few words
     @property
-    def is_answered(self) -> bool: ...
+    def is_answered(self) -> bool: ...  # whether nothing more is to come
 
 
 class Row(NamedTuple):
-    """An event as it is kept.
+    """An event as it is kept; the names are those of `Event`."""
 
-    Attributes:
-        at: Microseconds since the epoch.
-        kind: One of `KINDS`.
-        client_id: Whose event it is.
-        token: The token that was made or used.
-        message: The message.
-        outcome: What came of it; a number of messages or a second as an int.
-        source: The line of the test or the app that caused it.
-        answer: Of the request to the app that follows from it, where there is one.
-    """
-
-    at: int
+    at: int  # microseconds since the epoch
     kind: Kind
     client_id: str | None = None
     token: str | None = None
     message: str | None = None
-    outcome: str | int = ""
+    outcome: str | int = ""  # a number of messages or a second as an int
     source: Source | None = None
-    answer: Answer | None = None
+    answer: Answer | None = None  # to the request to the app that follows from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +89,13 @@ class Event:
         return f"<Event {self}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A timeline at one moment.
-
-    Attributes:
-        events: What happened, in order.
-        live_lists: What is in the lists that `get_channel_messages` has handed out, by
-            client id: what a test takes out of them itself is no event.
-        carried: The clients that were connected before this test began, and since when,
-            in seconds since the epoch.
-    """
+class Snapshot(NamedTuple):
+    """A timeline at one moment."""
 
     events: tuple[Event, ...]
+    # What `get_channel_messages` has handed out: what a test takes out of it is no event.
     live_lists: Mapping[str, Sequence[object]]
-    carried: Mapping[str, float]
+    carried: Mapping[str, float]  # who was connected before this test, and since when
 
 
 class Timeline(Sequence[Event]):
@@ -193,7 +169,12 @@ class Timeline(Sequence[Event]):
         """
         if kind is not None:
             check_kind(kind)
-        rows = self._rows_of(client_id)
+        rows = self._rows.copy()
+        if client_id is not None:
+            is_known = any(row.client_id == client_id for row in rows)
+            token = None if is_known else _tokens.read(client_id)
+            name = client_id if token is None else token.client_id
+            rows = [row for row in rows if row.client_id == name]
         if not rows and client_id in KINDS:
             message = f"{client_id!r} is a kind of event and no client id: pass kind={client_id!r}"
             raise ValueError(message)
@@ -205,14 +186,6 @@ class Timeline(Sequence[Event]):
         The keys are the attributes of `Event`; `at` is in seconds since the epoch.
         """
         return "".join(f"{json.dumps(asdict(event))}\n" for event in self)
-
-    def _rows_of(self, client_id: str | None) -> list[Row]:
-        rows = self._rows.copy()
-        if client_id is None:
-            return rows
-        own = [row for row in rows if row.client_id == client_id]
-        token = None if own else _tokens.read(client_id)
-        return own if token is None else [row for row in rows if row.client_id == token.client_id]
 
     def _snapshot(self) -> Snapshot:
         while True:
