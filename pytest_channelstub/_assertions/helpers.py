@@ -206,8 +206,11 @@ def assert_token_valid(
         whose = stub.validate_token_and_extract_client_id(token)
     except _tokens.Error:
         whose = None
-    if whose is None or name not in (None, whose):
-        raise AssertionError(messages.token_valid(stub, _text_of(token) or token, name, whose))
+    text = _text_of(token)
+    if whose is None:
+        raise AssertionError(messages.token(stub, text or token, is_valid=False))
+    if name is not None and name != whose:
+        raise AssertionError(messages.token_of_another(stub, text, name, whose))
 
 
 def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
@@ -231,7 +234,7 @@ def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
         return
     except _tokens.Error:
         pass
-    raise AssertionError(messages.token_expired(stub, _text_of(token) or token))
+    raise AssertionError(messages.token(stub, _text_of(token) or token, is_valid=True))
 
 
 def _check_stub(use: str, stub: ChannelServiceStub) -> None:
@@ -299,7 +302,7 @@ def _last_sent(timeline: Timeline, client_id: str, count: int) -> list[int]:
     rows = timeline._rows.copy()
     sent = (
         index
-        for index in range(len(rows) - 1, -1, -1)
+        for index in reversed(range(len(rows)))
         if rows[index].kind == "send" and rows[index].client_id == client_id
     )
     return list(islice(sent, count))

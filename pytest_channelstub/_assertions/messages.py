@@ -129,36 +129,32 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
     return _compose(known, headline, Reason(advice=advice, sources=sources))
 
 
-def token_valid(
-    stub: ChannelServiceStub, token: object, client_id: str | None, whose: str | None
+def token_of_another(
+    stub: ChannelServiceStub, token: str | None, client_id: str, whose: str
 ) -> str:
-    """Why `assert_token_valid` does not hold."""
-    known = _diagnose_token(stub, token)
-    if whose is not None:
-        name = format_client(client_id)
-        headline = f"the token is not one of {name}: its client id is {formatting.quoted(whose)}"
-        return _compose(known, headline)
-    read = _read_token(stub, token)
-    if read is None:
-        return _refuse_token(known, token)
-    late = stub.clock.time() - read.expires
-    ago = f"{format_duration(late)} ago" if late else "and at that second it is over"
-    expired = f"it expired at {known.offset(read.expires)}, {ago}"
-    headline = f"{format_token(str(token))} is not valid: {expired}"
-    advice = f"Make another: channel.create_channel({read.client_id!r})."
-    return _compose(known, headline, Reason(advice=advice))
+    """Why `assert_token_valid` does not hold for a valid token: it is another client's."""
+    whom = f"{format_client(client_id)}: its client id is {formatting.quoted(whose)}"
+    return _compose(Diagnosis(stub, token), f"the token is not one of {whom}")
 
 
-def token_expired(stub: ChannelServiceStub, token: object) -> str:
-    """Why `assert_token_expired` does not hold."""
-    known, read = _diagnose_token(stub, token), _read_token(stub, token)
-    if read is None:
-        return _refuse_token(known, token)
-    left = read.expires - stub.clock.time()
-    valid = f"it is valid until {known.offset(read.expires)}, for {format_duration(left)} more"
-    headline = f"{format_token(str(token))} is not expired: {valid}"
-    advice = f"Let time pass: {format_advance(left)}." if stub._is_clock_own else ""
-    return _compose(known, headline, Reason(advice=advice))
+def token(stub: ChannelServiceStub, value: object, *, is_valid: bool) -> str:
+    """Why `assert_token_valid` or `assert_token_expired` does not hold."""
+    known = Diagnosis(stub, value if isinstance(value, str) else None)
+    read = _tokens.read(value)
+    if read is None or read.identifier != stub.CHANNEL_TOKEN_IDENTIFIER:
+        name, state = show(value), "a token"
+        why, advice = _refuse_token(known, value)
+    else:
+        name, end = format_token(str(value)), known.offset(read.expires)
+        left = read.expires - stub.clock.time()
+        if is_valid:
+            state, why = "expired", f"it is valid until {end}, for {format_duration(left)} more"
+            advice = f"Let time pass: {format_advance(left)}." if stub._is_clock_own else ""
+        else:
+            ago = f"{format_duration(left)} ago" if left else "and at that second it is over"
+            state, why = "valid", f"it expired at {end}, {ago}"
+            advice = f"Make another: channel.create_channel({read.client_id!r})."
+    return _compose(known, f"{name} is not {state}: {why}", Reason(advice=advice))
 
 
 def nothing_to_receive(stub: ChannelServiceStub, client_id: str, token: str) -> str:
@@ -190,7 +186,7 @@ class _Queue:
         self._known = Diagnosis(stub, to)
         self._pending = pending
         self._expected = expected
-        self._sent = self._find_events()
+        self._events = self._find_events()
         # For each expected message the pending one that it is, and those that are none.
         self._used = _pair(expected, pending)
         self._extra = [index for index in range(len(pending)) if index not in self._used]
@@ -227,14 +223,14 @@ class _Queue:
 
     def _explain_unmet(self, value: object) -> Reason:
         """Why an expected message is not among those that are pending."""
-        known, sent = self._known, self._sent
-        skip = {sent[index] for index in self._used if index is not None}
+        known, events = self._known, self._events
+        skip = {events[index] for index in self._used if index is not None}
         reason = None
         if not isinstance(value, bytes):
             alike = known.find_matching([one for one in skip if one is not None], value)
             too_few = known.describe_too_few(alike) if alike else None
             reason = known.find_cause(value, skip) or too_few
-        prefer = [event for index in self._extra if (event := sent[index]) is not None]
+        prefer = [event for index in self._extra if (event := events[index]) is not None]
         return reason or self._explain_list(value) or _explain_missing(known, value, skip, prefer)
 
     def _explain_list(self, unmet: object) -> Reason | None:
@@ -261,7 +257,7 @@ class _Queue:
         wanted = "was not expected" if self._expected else "nothing was expected"
         headline = f"{show(message)} is pending for {known.name}"
         if len(alike) > 1:
-            events = [event for index in alike if (event := self._sent[index]) is not None]
+            events = [event for index in alike if (event := self._events[index]) is not None]
             often = len({*alike} - {*self._extra})
             wanted = f"was expected {times(often)}" if often else wanted
             at = " and at ".join(map(known.at, events))
@@ -269,7 +265,7 @@ class _Queue:
             headline = f"{headline} {times(len(alike))}, and {wanted}: sent at {at}"
             return headline, Reason(advice=advice, sources=_list_sources(known, events))
         others = f" (and {len(self._extra) - 1} more)" if len(self._extra) > 1 else ""
-        event = self._sent[self._extra[0]]
+        event = self._events[self._extra[0]]
         whence = "the test put it into the list" if event is None else f"sent at {known.at(event)}"
         call = f"assert_sent({name_stub()}, {known.client_id!r}, ...)"
         return (
@@ -373,28 +369,16 @@ def _list_sources(known: Diagnosis, events: Sequence[int]) -> tuple[str, ...]:
     return tuple(limit_lines(lines, _MOST_MESSAGES))
 
 
-def _diagnose_token(stub: ChannelServiceStub, token: object) -> Diagnosis:
-    return Diagnosis(stub, token if isinstance(token, str) else None)
-
-
-def _read_token(stub: ChannelServiceStub, token: object) -> _tokens.Token | None:
-    read = _tokens.read(token)
-    return read if read is not None and read.identifier == stub.CHANNEL_TOKEN_IDENTIFIER else None
-
-
-def _refuse_token(known: Diagnosis, token: object) -> str:
-    """Why a value is not a token."""
-    if not isinstance(token, (str, bytes)):
-        why = f"a token is a string, and this is of type {type(token).__name__}"
-        advice = (
-            "Pass its token." if hasattr(token, "token") else "Pass what create_channel returned."
-        )
-    elif "-" not in str(token) or any(event.client_id == token for event in known.events):
-        why, advice = "it is a client id", "Pass what create_channel returned for it."
-    else:
-        why = "create_channel has not returned it, or it was changed"
-        advice = "Pass what create_channel returned, unchanged."
-    return _compose(known, f"{show(token)} is not a token: {why}", Reason(advice=advice))
+def _refuse_token(known: Diagnosis, value: object) -> tuple[str, str]:
+    """Why a value is not a token, and what to pass."""
+    if not isinstance(value, (str, bytes)):
+        why = f"a token is a string, and this is of type {type(value).__name__}"
+        has_one = hasattr(value, "token")
+        return why, "Pass its token." if has_one else "Pass what create_channel returned."
+    if "-" not in str(value) or any(event.client_id == value for event in known.events):
+        return "it is a client id", "Pass what create_channel returned for it."
+    why = "create_channel has not returned it, or it was changed"
+    return why, "Pass what create_channel returned, unchanged."
 
 
 def _pair(expected: Sequence[object], pending: Sequence[str]) -> list[int | None]:
