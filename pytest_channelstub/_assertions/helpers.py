@@ -246,6 +246,7 @@ def _check_stub(use: str, stub: ChannelServiceStub) -> None:
 
 def _check_address(use: str, stub: ChannelServiceStub, to: str | bytes | _Any) -> str | None:
     """The client id or token that a helper was given, as text; None for `ANY`."""
+    _check_stub(use, stub)
     return None if to is ANY else _check_client(use, stub, to)
 
 

@@ -179,6 +179,8 @@ def test_a_wrong_argument_is_refused(channel_stub):
         TypeError, match="the first argument is 'alice', of type str: pass the stub"
     ):
         assert_sent("alice", "hi", "ho")
+    with pytest.raises(TypeError, match="the first argument is 'alice'"):
+        assert_not_sent("alice")
     with pytest.raises(TypeError, match="of type int: pass a client id or a token, as in"):
         assert_sent(channel_stub, 1, "hi")
     channel.send_message("bob", "hi")
