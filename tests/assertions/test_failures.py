@@ -1043,11 +1043,13 @@ def test_a_client_whose_connection_was_rejected(channel_stub, channel_clock, cha
     channel_clock.advance(minutes=2)
     with pytest.raises(Exception, match="expired"):
         channel_stub.connect_channel(token)
-    assert failure_of(assert_connected, channel_stub, "alice")[::2] == [
+    test = "test_a_client_whose_connection_was_rejected"
+    assert failure_of(assert_connected, channel_stub, "alice") == [
         (
             f"alice is not connected: its connection was rejected at +2 min 0 s: token {token[:6]}"
             "...alice, which had expired at +1 min 1 s"
         ),
+        f"  called by {test}() at test_failures.py:N",
         "  hint: Connect it with a new token: channel_client('alice').",
     ]
     channel_client("alice")
