@@ -290,7 +290,9 @@ class Diagnosis(Outcomes):
             advice = f"{name_stub()}.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
         else:
             advice = "Remove that marker, or have the app handle the error."
-        sentence = f"was not sent: the call raised {error} at {self.at(index)}, set by {origin}"
+        raised = f"raised {error} at {self.at(index)}, set by {origin}"
+        is_send = event.message is not None
+        sentence = f"was not sent: the call {raised}" if is_send else f"create_channel {raised}"
         return Reason(sentence, advice, self.sources(index), event.message)
 
     def _find_refusal(self, after: int, expected: object = matching.ANY) -> Reason | None:

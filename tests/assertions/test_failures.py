@@ -640,6 +640,22 @@ def test_an_error_that_was_set(call, origin, hint, channel_stub, channel_client)
     assert_queued(channel_stub, "alice", "hi")
 
 
+def test_an_error_that_was_set_for_a_channel_that_was_to_be_created(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel_stub.SetError(apiproxy_errors.OverQuotaError("enough"), "CreateChannel")
+    with pytest.raises(apiproxy_errors.OverQuotaError):
+        channel.create_channel("alice")
+    assert failure_of(alice.receive)[::2] == [
+        (
+            "alice has nothing to receive: create_channel raised OverQuotaError at +0.0 s, set by "
+            "SetError for CreateChannel"
+        ),
+        ("  hint: channel_stub.SetError(apiproxy_errors.Error(), 'CreateChannel', 0) removes it."),
+    ]
+    channel_stub.SetError(apiproxy_errors.Error(), "CreateChannel", 0)
+    assert channel.create_channel("alice")
+
+
 # Client ids that read alike.
 
 
