@@ -11,7 +11,6 @@ from pytest_channelstub import _appengine as _appengine
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel
     from pytest_channelstub._assertions.helpers import (
-        ANY,
         assert_connected,
         assert_disconnected,
         assert_dropped,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         assert_token_valid,
     )
     from pytest_channelstub._plugin.session import MakeChannelStub
+    from pytest_channelstub._record.matching import ANY
     from pytest_channelstub._record.timeline import Event, Timeline
     from pytest_channelstub._service.channel_service_pb import ChannelServiceError
     from pytest_channelstub._service.clock import FakeClock
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_channelstub.client import ChannelClient, ConnectClient
 
 _HOMES = {
+    "ANY": "_record.matching",
     "ChannelAppWarning": "_service.delivery",
     "ChannelClient": "client",
     "ChannelServiceError": "_service.channel_service_pb",
@@ -45,7 +46,6 @@ _HOMES = {
     "TokenTimedOutError": "_tokens",
     **dict.fromkeys(
         (
-            "ANY",
             "assert_connected",
             "assert_disconnected",
             "assert_dropped",

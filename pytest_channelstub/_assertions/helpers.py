@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
 
-__all__ = [
-    "ANY",
-    "assert_connected",
-    "assert_disconnected",
-    "assert_dropped",
-    "assert_not_sent",
-    "assert_queued",
-    "assert_sent",
-    "assert_token_expired",
-    "assert_token_valid",
-]
-
 
 def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) -> None:
     """Assert that exactly these messages are pending for a client, in this order.
