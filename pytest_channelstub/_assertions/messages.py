@@ -123,7 +123,7 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
         if stub._is_clock_own:
             wait = format_advance(due - stub.clock.time())
         advice = f"Let time pass: {wait}; or end it: {end}."
-    last = known.connection()
+    last = known.last_connection
     sources = known.sources(None if last is None else last.first)
     headline = f"{known.describe_connection()}: {why}"
     return _compose(known, headline, Reason(advice=advice, sources=sources))
@@ -322,7 +322,7 @@ def _explain_missing(
 
 def _describe_state(known: Diagnosis, reason: Reason) -> list[str]:
     """Whether a client is connected, where the reason does not say so already."""
-    last = known.connection()
+    last = known.last_connection
     if last is None or (last.last is not None and known.at(last.last) in reason.sentence):
         return []
     state = known.describe_connection()

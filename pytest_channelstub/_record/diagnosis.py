@@ -91,6 +91,7 @@ class Diagnosis(Outcomes):
         self.to = to
         self.client_id = "" if to is None else client_id_of(to)
         self.name = "anybody" if to is None else format_client(self.client_id)
+        self.last_connection = self.history.connection(self.client_id)
 
     def own(
         self, kinds: Sequence[str] = MESSAGES, after: int = -1, *, or_nobodys: bool = False
@@ -102,13 +103,9 @@ class Diagnosis(Outcomes):
         addresses = (self.to, self.client_id, None if or_nobodys else self.to)
         return [index for index in found if self.events[index].client_id in addresses]
 
-    def connection(self) -> Connection | None:
-        """The client's last connection."""
-        return self.history.connection(self.client_id)
-
     def describe_connection(self) -> str:
         """Whether the client is connected, and since when, or why it is not any more."""
-        last = self.connection()
+        last = self.last_connection
         if last is None:
             return f"{self.name} is not connected"
         if last.last is not None:
@@ -252,7 +249,7 @@ class Diagnosis(Outcomes):
 
     def explain_unconnected(self, subject: str = "it") -> Reason:
         """Why the client is not connected: "it timed out at +3.5 s, ..."."""
-        last = self.connection()
+        last = self.last_connection
         if last is not None and last.last is not None:
             advice = self._advise_connection(self.client_id, last)
             return Reason(self.describe_over(last, subject), advice, self.sources(last.last))
@@ -440,7 +437,7 @@ class Diagnosis(Outcomes):
                     ", and presence is off, so the app does not hear of a connection",
                     "Leave presence=False out. ",
                 )
-        last = self.connection()
+        last = self.last_connection
         if last is not None and last.first is None and self.own(("refresh",)):
             since = f"{self.name} was connected before this test"
             return (
@@ -478,7 +475,7 @@ class Diagnosis(Outcomes):
             return cause or self.explain_silence(has_waited=True)
         if self.to is None or kind not in ("connect", "close", "disconnect", "timeout"):
             return None
-        last = self.connection()
+        last = self.last_connection
         if last is None or last.last is not None:
             return self.explain_unconnected(self.name)
         advice = ""

@@ -82,10 +82,9 @@ def hide_frame(excinfo: Any) -> bool:
     shows them where the fault is our own.
     """
     entry = excinfo.traceback[-1]
-    filename, line = str(entry.path), entry.lineno + 1
-    return not filename.startswith(PACKAGE) or linecache.getline(
-        filename, line
-    ).lstrip().startswith("raise")
+    is_ours = str(entry.path).startswith(PACKAGE)
+    line = linecache.getline(str(entry.path), entry.lineno + 1)
+    return not is_ours or line.lstrip().startswith("raise")
 
 
 def format_exception(error: BaseException) -> str:

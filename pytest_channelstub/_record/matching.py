@@ -120,11 +120,12 @@ def is_misspelt(left: str, right: str) -> bool:
     if len(left) != len(right):
         singles = (re.sub(r"([^\W\d_])\1+", r"\1", text) for text in (left, right))
         return len({*singles}) == 1
-    apart = [i for i, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1]]
-    if len(apart) != 2 or apart[0] + 1 != apart[1]:  # noqa: PLR2004 (two letters)
-        return False
-    swapped = left[apart[0] : apart[1] + 1]
-    return swapped.isalpha() and swapped[::-1] == right[apart[0] : apart[1] + 1]
+    swapped = (
+        f"{left[:i]}{left[i + 1]}{left[i]}{left[i + 2 :]}"
+        for i in range(len(left) - 1)
+        if left[i : i + 2].isalpha()
+    )
+    return left != right and right in swapped
 
 
 def _is_same(expected: object, found: object) -> bool:
