@@ -96,7 +96,7 @@ class Diagnosis(Outcomes):
     def own(
         self, kinds: Sequence[str] = MESSAGES, after: int = -1, *, or_nobodys: bool = False
     ) -> list[int]:
-        """As `find`, of the client alone; or also of events that name none."""
+        """As `find`, of this client alone; with `or_nobodys` of events without a client, too."""
         found = self.find(kinds, after)
         if self.to is None:
             return found
@@ -312,16 +312,14 @@ class Diagnosis(Outcomes):
     ) -> Reason | None:
         """That it went to another client id: of any, the one that is most like it."""
         own = {*self.own()}
-        kinship = {
-            index: (_kinship(self.client_id, self.events[index]), index)
-            for index in self.find(after=after)
-            if index not in own
-        }
-        others = [index for index, (kin, _) in kinship.items() if kin or not is_sent]
+        others = [index for index in self.find(after=after) if index not in own]
+        kinship = {index: _kinship(self.client_id, self.events[index]) for index in others}
+        if is_sent:
+            others = [index for index in others if kinship[index]]
         found = self.find_matching(others, expected)
         if not found:
             return None
-        index = max(found, key=kinship.__getitem__)
+        index = max(reversed(found), key=kinship.__getitem__)  # the latest of the likeliest
         event = self.events[index]
         if event.outcome == "expired token":
             return self.explain(index)

@@ -215,9 +215,9 @@ class Outcomes:
         """What the app did wrong: "the app answered 500 ... when alice connected"; or empty."""
         event = self.events[index]
         status = event.outcome.partition(": ")[0]
-        is_answer = re.match(r"\d\d\d ", status)
-        if event.kind != "request" or status in _NO_ANSWER or (is_answer and status[0] not in "45"):
+        if event.kind != "request" or status in _NO_ANSWER or re.match(r"[0-36-9]\d\d ", status):
             return ""
+        is_answer = re.match(r"\d\d\d ", status)
         failure = f"answered {status}" if is_answer else f"raised {event.outcome}"
         return f"the app {failure} {self.describe_request(index)}"
 
