@@ -6,18 +6,17 @@ Nothing of the SDK is imported here at pytest's start: `install` puts two finder
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 import threading
 import weakref
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import ModuleType
 
 MODES = ("auto", "always", "never")
@@ -36,11 +35,11 @@ _PARENTS = ("google", "google.appengine", "google.appengine.api")
 _MISSING = object()
 
 
-@dataclass(eq=False, slots=True)
 class Installation:
     """What `install` did, to be undone once."""
 
-    mode: str
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
 
     def undo(self) -> None:
         """Leave everything as it was before `install`; a second call does nothing."""
@@ -49,8 +48,7 @@ class Installation:
         state.installations.remove(self)
         state.has_no_errors = False
         if all(each.mode == "never" for each in state.installations):
-            while state.undo:
-                state.undo.pop()()
+            state.undo.close()
 
 
 class State:
@@ -58,8 +56,8 @@ class State:
 
     def __init__(self) -> None:
         self.installations: list[Installation] = []
-        # Taken from its end when the last installation is undone.
-        self.undo: list[Callable[[], object]] = []
+        # Closed when the last installation is undone.
+        self.undo = ExitStack()
         # Whether the SDK's errors were looked up, and are not there.
         self.has_no_errors = False
         # The thread that asks for the SDK itself, which we must not answer.
@@ -100,7 +98,8 @@ def install(mode: str = "auto") -> Installation:
         finders: list[Any] = sys.meta_path
         finders.insert(0, _WATCHER)
         finders.append(_FINDER)
-        state.undo += [functools.partial(remove, finders, each) for each in (_WATCHER, _FINDER)]
+        state.undo.callback(remove, finders, _WATCHER)
+        state.undo.callback(remove, finders, _FINDER)
         for name in after_import.keys() & sys.modules.keys():
             after_import[name](sys.modules[name])
     return installation
@@ -109,17 +108,16 @@ def install(mode: str = "auto") -> Installation:
 class _Finder:
     """Answers to the lost names, after all other finders: a real package wins."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         is_probing = state.probing_thread == threading.get_ident()
         is_parent = name in _PARENTS and state.mode == "always" and not is_probing
         if not (is_parent or name in _ALIASES) or state.mode == "never":
             return None
-        found = _found_by_others(self, name, path, target)
-        if found is not None or is_parent:
-            return found or _namespace(name)
-        return ModuleSpec(name, _AliasLoader(), is_package=name == _CHANNEL)
+        spec = _found_by_others(self, name, path, target)
+        if spec is None and is_parent:
+            spec = ModuleSpec(name, None, is_package=True)
+            _forget_later(name, lambda module: module.__spec__ is spec)
+        return spec or ModuleSpec(name, _AliasLoader(), is_package=name == _CHANNEL)
 
 
 class _AliasLoader(Loader):
@@ -150,9 +148,7 @@ class _AliasLoader(Loader):
 class _Watcher:
     """Stands before all other finders and adds a step to the import of two SDK modules."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name not in after_import or state.mode == "never":
             return None
         spec = _found_by_others(self, name, path, target)
@@ -177,18 +173,10 @@ class _WatchedLoader(Loader):
         after_import[spec.name](module)
 
 
-def _found_by_others(
-    asking: object, name: str, path: Sequence[str] | None, target: ModuleType | None
-) -> ModuleSpec | None:
+def _found_by_others(asking: object, name: str, path: Any, target: Any) -> ModuleSpec | None:
     others = [each for each in sys.meta_path if each is not asking]
     specs = (each.find_spec(name, path, target) for each in others)
     return next((spec for spec in specs if spec is not None), None)
-
-
-def _namespace(name: str) -> ModuleSpec:
-    spec = ModuleSpec(name, None, is_package=True)
-    _forget_later(name, lambda module: module.__spec__ is spec)
-    return spec
 
 
 def _forget_later(name: str, is_ours: Callable[[ModuleType], bool]) -> None:
@@ -201,7 +189,7 @@ def _forget_later(name: str, is_ours: Callable[[ModuleType], bool]) -> None:
     parent, _, tail = name.rpartition(".")
     if parent in sys.modules:
         remember(sys.modules[parent], tail)
-    state.undo.append(undo)
+    state.undo.callback(undo)
 
 
 def remember(owner: Any, name: str) -> None:
@@ -214,7 +202,7 @@ def remember(owner: Any, name: str) -> None:
         elif name in vars(owner):
             delattr(owner, name)
 
-    state.undo.append(undo)
+    state.undo.callback(undo)
 
 
 def replace(owner: Any, name: str, value: object) -> None:

@@ -11,14 +11,11 @@ import importlib
 import sys
 import threading
 from bisect import insort
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._appengine.importing import after_import, remove, replace, state
 from pytest_channelstub._service import apiproxy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _SERVICE = "channel"
 _MAP = "google.appengine.api.apiproxy_stub_map"
@@ -39,15 +36,13 @@ class InstalledSDK(apiproxy.SDK):
         switched the service off (the map then refuses it in the SDK's own words), and
         where `MakeSyncCall` is replaced.
         """
-        module = _loaded(_MAP)
+        module, stub = _loaded(_MAP), self.stub(service)
         if module is None:
             return None
-        current = getattr(module, "apiproxy", None)
-        stub = None if current is None else current.GetStub(service)
-        if stub is not None and type(stub).__module__ != _BRIDGE:
-            return module
+        has_stub = stub is not None and type(stub).__module__ != _BRIDGE
         is_replaced = module.MakeSyncCall is not state.make_sync_call is not None
-        return module if is_replaced or current in state.switched_off else None
+        is_switched_off = getattr(module, "apiproxy", None) in state.switched_off
+        return module if has_stub or is_replaced or is_switched_off else None
 
     def stub(self, service: str) -> Any:
         """The stub that the SDK's current map has for a service, or None."""
@@ -96,18 +91,13 @@ def _patch_map(module: Any) -> None:
     state.make_sync_call = module.MakeSyncCall
 
     def GetStub(self: Any, service: str) -> Any:
+        is_current = self is getattr(module, "apiproxy", None)
+        is_open = is_current and self not in state.switched_off and state.mode != "never"
         own = getattr(self, "_APIProxyStubMap__stub_map", ())
-        if service in own or not _is_open(module, self):
-            return original(self, service)
-        stub = apiproxy.active_stub(service)
+        stub = apiproxy.active_stub(service) if is_open and service not in own else None
         return original(self, service) if stub is None else stub
 
     replace(module.APIProxyStubMap, "GetStub", GetStub)
-
-
-def _is_open(module: Any, stub_map: object) -> bool:
-    is_current = stub_map is getattr(module, "apiproxy", None)
-    return is_current and stub_map not in state.switched_off and state.mode != "never"
 
 
 def _patch_testbed(module: Any) -> None:
@@ -117,10 +107,19 @@ def _patch_testbed(module: Any) -> None:
         return
     methods[_SERVICE] = "init_channel_stub"
     insort(module.SUPPORTED_SERVICES, _SERVICE)
-    state.undo.append(functools.partial(methods.pop, _SERVICE, None))
-    state.undo.append(functools.partial(remove, module.SUPPORTED_SERVICES, _SERVICE))
+    state.undo.callback(methods.pop, _SERVICE, None)
+    state.undo.callback(remove, module.SUPPORTED_SERVICES, _SERVICE)
     replace(module.Testbed, "init_channel_stub", _init_channel_stub)
-    replace(module.Testbed, "_register_stub", _also_register(module.Testbed._register_stub))
+    register = module.Testbed._register_stub
+
+    @functools.wraps(register)
+    def _register_stub(self: Any, service_name: str, stub: Any, *args: Any, **kwargs: Any) -> None:
+        register(self, service_name, stub, *args, **kwargs)
+        # testbed puts only subclasses of the SDK's stub into the map.
+        if isinstance(stub, apiproxy.APIProxyStub):
+            self._test_stub_map.RegisterStub(service_name, stub)
+
+    replace(module.Testbed, "_register_stub", _register_stub)
 
 
 def _init_channel_stub(self: Any, enable: bool = True) -> None:
@@ -142,18 +141,6 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
         stub._closing.append(take_out)
         self._register_stub(_SERVICE, stub, lambda stub: remove(stub._closing, take_out))
     state.switched_off.discard(self._test_stub_map)
-
-
-def _also_register(original: Callable[..., object]) -> Callable[..., object]:
-    """Register our stubs in the map too: testbed does so for subclasses of the SDK's stub only."""
-
-    @functools.wraps(original)
-    def _register_stub(self: Any, service_name: str, stub: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, service_name, stub, *args, **kwargs)
-        if isinstance(stub, apiproxy.APIProxyStub):
-            self._test_stub_map.RegisterStub(service_name, stub)
-
-    return _register_stub
 
 
 after_import.update({_MAP: _patch_map, _TESTBED: _patch_testbed})
