@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
     from pytest_channelstub.client import ChannelClient, ConnectClient
 
+# Where the public names are; all others are helpers.
 _HOMES = {
     "ANY": "_record.matching",
     "ChannelAppWarning": "_service.delivery",
@@ -44,22 +45,7 @@ _HOMES = {
     "Request": "_service.delivery",
     "Timeline": "_record.timeline",
     "TokenTimedOutError": "_tokens",
-    **dict.fromkeys(
-        (
-            "assert_connected",
-            "assert_disconnected",
-            "assert_dropped",
-            "assert_not_sent",
-            "assert_queued",
-            "assert_sent",
-            "assert_token_expired",
-            "assert_token_valid",
-        ),
-        "_assertions.helpers",
-    ),
 }
-_MODULES = ("apiproxy_errors", "channel")
-
 __all__ = [
     "ANY",
     "ChannelAppWarning",
@@ -89,12 +75,13 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # pytest imports this package at its start, for plugin.py: the rest loads when asked for.
-    if name in _MODULES:
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    if name in ("apiproxy_errors", "channel"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    home = _HOMES.get(name, "_assertions.helpers")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,7 @@ them and a test that meets none of them imports nothing of the SDK.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 __all__ = [
     "ApplicationError",
@@ -114,12 +111,9 @@ class RpcAuthorityError(Error):
 _OWN = {name: globals().pop(name) for name in __all__}
 
 
-def _no_sdk() -> Any:
-    """The module of an installed SDK that defines the errors; None without an SDK."""
+def _installed() -> Any:
+    """The module of an installed SDK that defines the errors: `_appengine` replaces this."""
     return None
-
-
-_installed: Callable[[], Any] = _no_sdk
 
 
 def __getattr__(name: str) -> object:
