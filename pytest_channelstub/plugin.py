@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 
 _SESSION = pytest.StashKey[_Session]()
 _INSTALLATION = pytest.StashKey[_appengine.Installation]()
-_MARKERS = {
-    "channel_stub(*, start, clock, seed, strict, presence)": "build this test's stub with a start "
-    "of its clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', 'system'), a "
-    "seed of its tokens; fail a passing test that leaves messages 'dropped' or 'unread' (strict); "
-    "have the app hear who connects and disconnects, or not (presence)",
-    "channel_reset(what)": "reset 'queues', 'all' or 'nothing' before each test, on the stubs "
-    "that outlive a test",
-    "channel_error(error, call=None, rate=1.0)": "have calls fail during this test, as after "
-    "SetError: with an apiproxy_errors.Error or a code of ChannelServiceError",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,8 +48,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and refuse a bad option before anything is collected."""
     _serve_sdk(config)
-    for signature, purpose in _MARKERS.items():
-        config.addinivalue_line("markers", f"{signature}: {purpose}")
+    for name, signature_and_purpose in _options.MARKERS.items():
+        config.addinivalue_line("markers", name + signature_and_purpose)
     session = _Session(config)
     config.stash[_SESSION] = session
     config.add_cleanup(session.close)
@@ -69,9 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _serve_sdk(config: pytest.Config) -> None:
-    """Once a run, whenever the plugin came in; undone when it ends, also when it fails."""
+    """Serve the SDK's lost names until the run ends, whenever the plugin came in."""
     mode = config.getini("channelstub_appengine") or "auto"
-    if _INSTALLATION not in config.stash and mode in _options.APPENGINE:
+    if _INSTALLATION not in config.stash and mode in _appengine.MODES:
         config.stash[_INSTALLATION] = _appengine.install(mode)
         config.add_cleanup(config.stash[_INSTALLATION].undo)
 
@@ -149,16 +139,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note what a phase of the test came to."""
-    report = yield
-    item.config.stash[_SESSION].note_outcome(call.when, report.outcome)
-    return report
-
-
 @pytest.fixture(scope="session")
 def channel_app() -> Callable[..., Any] | None:
     """The app's WSGI callable, which hears who connects and disconnects: override it.
@@ -176,7 +156,8 @@ def _define_fixtures(session: _Session) -> ModuleType:
     """The fixtures that need to know the run, as a plugin of their own.
 
     pytest takes twice as long to give a fixture its `request` or `pytestconfig` as we do to
-    build a stub: a function that is defined for the run needs neither.
+    build a stub: a function that is defined for the run needs neither. It is no method, as
+    pytest has deprecated those as fixtures of wide scopes.
     """
 
     @pytest.fixture(scope=_scope)  # type: ignore[arg-type]  # a str is a scope, checked in _options
@@ -218,7 +199,7 @@ def _define_fixtures(session: _Session) -> ModuleType:
             for name in ("freezegun", "pytest_channelstub._service.stub"):
                 importlib.import_module(name)
 
-        def make(
+        def make_stub(
             *,
             start: Moment | None = base.start,
             clock: ClockName | FakeClock = base.clock,
@@ -226,12 +207,10 @@ def _define_fixtures(session: _Session) -> ModuleType:
             app: Callable[..., Any] | None = None,
         ) -> ChannelServiceStub:
             _options.check_stub_arguments(None if start is base.start else start, clock, seed)
-            return session.build(
-                start=start, clock=clock, seed=seed, app=app, presence=base.presence
-            )
+            return session.build(base._replace(start=start, clock=clock, seed=seed), app)
 
-        _rename(make, "make_channel_stub")
-        return make
+        make_stub.__qualname__ = "make_channel_stub"  # for the texts of errors
+        return make_stub
 
     fixtures = ModuleType("channelstub-fixtures")
     vars(fixtures).update(
@@ -262,8 +241,3 @@ def channel_client(channel_stub: ChannelServiceStub) -> Iterator[ConnectClient]:
     yield connector
     for client in connector.clients:
         client._end_lease()
-
-
-def _rename(function: Callable[..., object], name: str) -> None:
-    """Have errors call a fixture's function by the name that the test knows."""
-    function.__name__ = function.__qualname__ = name

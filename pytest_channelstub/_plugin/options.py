@@ -8,24 +8,32 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pytest
 
+from pytest_channelstub._appengine.importing import MODES
 from pytest_channelstub._service.apiproxy import FailingCalls
 
 if TYPE_CHECKING:
-    from pytest_channelstub._service.clock import Moment
+    from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.stub import Reset
 
 ClockName = Literal["fake", "freeze", "system"]
 """The clocks that a stub is built with, by name."""
 
 CLOCKS: tuple[ClockName, ...] = get_args(ClockName)
-STRICT = ("dropped", "unread")
-SCOPES = ("function", "class", "module", "session")
-RESETS = ("queues", "all", "nothing")
-APPENGINE = ("auto", "always", "never")
-MARKERS = ("channel_stub", "channel_reset", "channel_error")
+MARKERS = {
+    "channel_stub": "(*, start, clock, seed, strict, presence): build this test's stub with a "
+    "start of its clock (datetime, ISO string or epoch seconds), a clock ('fake', 'freeze', "
+    "'system'), a seed of its tokens; fail a passing test that leaves messages 'dropped' or "
+    "'unread' (strict); have the app hear who connects and disconnects, or not (presence)",
+    "channel_reset": "(what): reset 'queues', 'all' or 'nothing' before each test, on the stubs "
+    "that outlive a test",
+    "channel_error": "(error, call=None, rate=1.0): have calls fail during this test, as after "
+    "SetError: with an apiproxy_errors.Error or a code of ChannelServiceError",
+}
+"""The markers' signatures and purposes, for `pytest --markers`, by name."""
 
 _BUILT_WITH = ("start", "clock", "seed")
 _HIGHEST_PORT = 65535
+_STRICT_VALUES = "'dropped', 'unread' or both, as 'dropped,unread'; '' for neither"
 _ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
 _NO_START = (
     "start has no effect with clock='system', which shows what time.time() says: leave start out, "
@@ -39,21 +47,25 @@ _Parser = Callable[[Any], Any]
 
 
 class Settings(NamedTuple):
-    """What a stub is built with, and what is asked of its test.
+    """What a test asks for, by its markers or by default.
 
     Attributes:
         start: The clock's start; None for the default.
-        clock: `fake`, `freeze` or `system`.
+        clock: `fake`, `freeze`, `system`, or a clock of one's own.
         seed: Of the tokens' random part; None to derive it from the test's node id.
         strict: Which messages a passing test must not leave: `dropped`, `unread`.
         presence: Whether the app hears who connects and disconnects.
+        reset: What is reset before the test.
+        failing: The calls that fail during the test.
     """
 
     start: Moment | None = None
-    clock: ClockName = "fake"
+    clock: ClockName | FakeClock = "fake"
     seed: int | str | None = None
     strict: frozenset[str] = frozenset()
     presence: bool = True
+    reset: Reset = "queues"
+    failing: tuple[FailingCalls, ...] = ()
 
 
 class RunOptions(NamedTuple):
@@ -61,43 +73,29 @@ class RunOptions(NamedTuple):
 
     Attributes:
         settings: What a test gets that asks for nothing itself.
-        scope: Of `channel_stub`.
-        reset: What is reset before each test.
+        non_defaults: The options that are not at their default, for pytest's header.
         host: Where `channel_server` listens.
         port: The port of `channel_server`; 0 for one that is free.
+        scope: Of `channel_stub`.
         freeze_ignore: Modules that see real time while `clock="freeze"` holds the process.
-        non_defaults: The options that are not at their default, for pytest's header.
     """
 
     settings: Settings
-    scope: str
-    reset: Reset
+    non_defaults: list[str]
     host: str
     port: int
-    freeze_ignore: tuple[str, ...]
-    non_defaults: tuple[str, ...]
-
-
-class ItemOptions(NamedTuple):
-    """What the markers of a test ask for.
-
-    Attributes:
-        settings: As above.
-        reset: What is reset before the test.
-        failing: The calls that fail during the test.
-    """
-
-    settings: Settings
-    reset: Reset
-    failing: tuple[FailingCalls, ...] = ()
+    scope: str = "function"
+    freeze_ignore: tuple[str, ...] = ()
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the options of the command line and of the ini file."""
     group = parser.getgroup("channelstub", "App Engine's Channel API")
-    group.addoption("--channelstub-clock", choices=CLOCKS, help=_HELP["clock"])
+    group.addoption("--channelstub-clock", choices=CLOCKS, help=_OPTIONS["clock"].help)
     group.addoption(
-        "--channelstub-strict", metavar="{dropped | unread | dropped,unread}", help=_HELP["strict"]
+        "--channelstub-strict",
+        metavar="{dropped | unread | dropped,unread}",
+        help=_OPTIONS["strict"].help,
     )
     group.addoption(
         "--channelstub-host",
@@ -118,7 +116,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="directory for the timelines of the tests that used a stub: a page each, and an index",
     )
     for name, option in _OPTIONS.items():
-        parser.addini(f"channelstub_{name}", _HELP[name], option.ini_type, option.ini_default)
+        parser.addini(f"channelstub_{name}", option.help, option.ini_type, option.ini_default)
 
 
 def read_run_options(config: pytest.Config) -> RunOptions:
@@ -137,39 +135,30 @@ def read_run_options(config: pytest.Config) -> RunOptions:
         shown = ",".join(value) if isinstance(value, list) else value
         non_defaults.append(f"{name}={shown} (from {source})")
     host, port = config.getoption("channelstub_host"), config.getoption("channelstub_port")
+    check_port(port)
     if host != "127.0.0.1":
         non_defaults.append(f"host={host} (from --channelstub-host)")
     if port:
-        check_port(port)
         non_defaults.append(f"port={port} (from --channelstub-port)")
-    values.pop("appengine", None)
-    scope, reset = values.pop("scope", "function"), values.pop("reset", "queues")
-    freeze_ignore = values.pop("freeze_ignore", ())
-    return RunOptions(
-        Settings(**values), scope, reset, host, port, freeze_ignore, tuple(non_defaults)
-    )
+    wide = {name: values.pop(name) for name in ("scope", "freeze_ignore") if name in values}
+    values.pop("appengine", None)  # read when conftest.py is not loaded yet
+    return RunOptions(Settings(**values), non_defaults, host, port, **wide)
 
 
-def read_item_options(item: pytest.Item, options: RunOptions) -> ItemOptions:
+def read_item_options(item: pytest.Item, options: RunOptions) -> Settings:
     """What the markers of a test ask for, the nearest first."""
-    reset = options.reset
+    settings = read_settings(item, options.settings)
     marker = item.get_closest_marker("channel_reset")
     if marker is not None:
         what = _bind(marker, _reset_marker, item.nodeid)["what"]
         reset = _parse(_OPTIONS["reset"].parse, what, "channel_reset(", item.nodeid)
-    failing = tuple(
-        _parse(
-            _parse_failing_calls,
-            FailingCalls(
-                **_bind(marker, _error_marker, item.nodeid),
-                origin=f"@pytest.mark.channel_error at {node.nodeid or 'the session'}",
-            ),
-            "channel_error(",
-            item.nodeid,
-        )
-        for node, marker in item.iter_markers_with_node("channel_error")
-    )
-    return ItemOptions(read_settings(item, options.settings), reset, failing)
+        settings = settings._replace(reset=reset)
+    failing = []
+    for node, marker in item.iter_markers_with_node("channel_error"):
+        origin = f"@pytest.mark.channel_error at {node.nodeid or 'the session'}"
+        calls = FailingCalls(**_bind(marker, _error_marker, item.nodeid), origin=origin)
+        failing.append(_parse(_parse_failing_calls, calls, "channel_error(", item.nodeid))
+    return settings._replace(failing=tuple(failing))
 
 
 def read_settings(node: pytest.Item | pytest.Collector, base: Settings) -> Settings:
@@ -259,7 +248,9 @@ def _given(config: pytest.Config, name: str) -> tuple[Any, str]:
 
 
 # The markers' signatures. They are never called: what a marker was given is bound to them.
-def _stub_marker(*, start: Any, clock: Any, seed: Any, strict: Any, presence: Any) -> None: ...
+def _stub_marker(
+    *, start: Any = 0, clock: Any = 0, seed: Any = 0, strict: Any = 0, presence: Any = 0
+) -> None: ...
 
 
 def _reset_marker(what: Any) -> None: ...
@@ -270,9 +261,8 @@ def _error_marker(error: Any, call: Any = None, rate: Any = 1.0) -> None: ...
 
 def _bind(marker: pytest.Mark, taker: Callable[..., None], nodeid: str) -> dict[str, Any]:
     signature = inspect.signature(taker)
-    bind = signature.bind_partial if taker is _stub_marker else signature.bind
     try:
-        return dict(bind(*marker.args, **marker.kwargs).arguments)
+        return signature.bind(*marker.args, **marker.kwargs).arguments
     except TypeError as error:
         problem = str(error)
     takes = ", ".join(signature.parameters)
@@ -307,7 +297,7 @@ def _parse_strict(value: Any) -> frozenset[str]:
         raise _refusal(value, _STRICT_VALUES)
     # A list of an ini file may hold "dropped,unread", too.
     wanted = frozenset(word for name in names for word in str(name).replace(",", " ").split())
-    if not wanted <= {*STRICT}:
+    if not wanted <= {"dropped", "unread"}:
         raise _refusal(value, _STRICT_VALUES)
     return wanted
 
@@ -358,39 +348,60 @@ def _refusal(value: Any, allowed: str) -> ValueError:
 
 
 class _Option(NamedTuple):
-    """An option: how a value is read, and what its ini value is."""
+    """An option: how a value is read, its help, and its type and default in the ini file."""
 
     parse: _Parser
+    help: str
     ini_type: Any = None
     ini_default: Any = ""
 
 
-_STRICT_VALUES = "'dropped', 'unread' or both, as 'dropped,unread'; '' for neither"
 _OPTIONS = {
-    "start": _Option(_parse_start),
-    "clock": _Option(_one_of(CLOCKS)),
-    "seed": _Option(_parse_seed),
-    "strict": _Option(_parse_strict, "args", []),
-    "presence": _Option(_parse_presence, "bool", True),
-    "scope": _Option(_one_of(SCOPES)),
-    "reset": _Option(_one_of(RESETS)),
-    "appengine": _Option(_one_of(APPENGINE)),
-    "freeze_ignore": _Option(_parse_modules, "args", []),
-}
-_HELP = {
-    "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
-    "(default: 2020-01-01T00:00:00Z)",
-    "clock": "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the "
-    "whole process at it; 'system': what time.time() says",
-    "seed": "seed of the random part of tokens (default: derived from the test's node id)",
-    "strict": "fail a passing test that leaves messages 'dropped' or 'unread'; both as "
-    "dropped,unread (default: neither)",
-    "presence": "whether the app hears who connects and disconnects (default: true)",
-    "scope": "scope of channel_stub: function (default), class, module, session",
-    "reset": "what is reset before each test on stubs that outlive it: queues (default), all, "
-    "nothing",
-    "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
-    "installed), always, never",
-    "freeze_ignore": "modules and packages whose code sees real time under clock='freeze', beside "
-    "pytest, subprocess and others that measure or wait",
+    "start": _Option(
+        _parse_start,
+        "start of the clock: an ISO 8601 string or seconds since the epoch "
+        "(default: 2020-01-01T00:00:00Z)",
+    ),
+    "clock": _Option(
+        _one_of(CLOCKS),
+        "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the whole "
+        "process at it; 'system': what time.time() says",
+    ),
+    "seed": _Option(
+        _parse_seed,
+        "seed of the random part of tokens (default: derived from the test's node id)",
+    ),
+    "strict": _Option(
+        _parse_strict,
+        "fail a passing test that leaves messages 'dropped' or 'unread'; both as dropped,unread "
+        "(default: neither)",
+        "args",
+        [],
+    ),
+    "presence": _Option(
+        _parse_presence,
+        "whether the app hears who connects and disconnects (default: true)",
+        "bool",
+        True,
+    ),
+    "scope": _Option(
+        _one_of(("function", "class", "module", "session")),
+        "scope of channel_stub: function (default), class, module, session",
+    ),
+    "reset": _Option(
+        _one_of(("queues", "all", "nothing")),
+        "what is reset before each test on stubs that outlive it: queues (default), all, nothing",
+    ),
+    "appengine": _Option(
+        _one_of(MODES),
+        "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
+        "installed), always, never",
+    ),
+    "freeze_ignore": _Option(
+        _parse_modules,
+        "modules and packages whose code sees real time under clock='freeze', beside pytest, "
+        "subprocess and others that measure or wait",
+        "args",
+        [],
+    ),
 }

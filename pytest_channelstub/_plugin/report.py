@@ -77,9 +77,10 @@ class Pages:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Write a test's page at its end."""
+        """Note what a phase of the test came to; write the test's page at its end."""
         report = yield
         session = self._session
+        session.note_outcome(call.when, report.outcome)
         if call.when == "setup":
             self._failure = ""
         if report.failed:
@@ -139,7 +140,7 @@ class Pages:
 
 def check_strict(session: Session) -> None:
     """Fail a test that has passed and left messages that `strict` does not allow."""
-    strict = session.item_options.settings.strict
+    strict = session.settings.strict
     if not strict:
         return
     from pytest_channelstub._record.remarks import describe_left_messages  # noqa: PLC0415 (only with strict)

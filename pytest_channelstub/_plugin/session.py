@@ -7,7 +7,7 @@ import functools
 import itertools
 import traceback
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
@@ -17,7 +17,7 @@ from pytest_channelstub._service import apiproxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_channelstub._plugin.options import ClockName
+    from pytest_channelstub._plugin.options import ClockName, Settings
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.freeze import FrozenClock
@@ -63,13 +63,14 @@ class WatchedStub:
         is_new: Whether the stub was built in this test.
         owned: The stub, where the plugin has built it; None where somebody else did, so
             that it goes when they drop it.
-        fixture_app: The app that `channel_stub` has built it with, in a tuple; None for
-            stubs of any other origin.
+        is_of_fixture: Whether it is that of `channel_stub`.
+        app: The app that the fixture has built it with.
         reference: To the stub.
     """
 
     __slots__ = (
-        "_origin", "clock", "first", "fixture_app", "is_new", "owned", "reference", "timeline",
+        "_origin", "app", "clock", "first", "is_new", "is_of_fixture", "owned", "reference",
+        "timeline",
     )  # fmt: skip
 
     def __init__(self, stub: ChannelServiceStub) -> None:
@@ -78,7 +79,8 @@ class WatchedStub:
         self.first = 0
         self.is_new = True
         self.owned: ChannelServiceStub | None = None
-        self.fixture_app: tuple[Callable[..., Any] | None] | None = None
+        self.is_of_fixture = False
+        self.app: Callable[..., Any] | None = None
         self.reference = weakref.ref(stub)
         self._origin = stub._origin
 
@@ -91,16 +93,15 @@ class WatchedStub:
         """Which stub it is, in a heading: "channel_stub", "test_chat.py:41 in test_it"."""
         from pytest_channelstub._record.formatting import format_source  # noqa: PLC0415 (only a failure needs it)
 
-        return "channel_stub" if self.fixture_app else format_source(self._origin)
+        return "channel_stub" if self.is_of_fixture else format_source(self._origin)
 
     def built_by(self) -> str:
         """Where the stub was built, to go on in a sentence."""
-        from pytest_channelstub._record import formatting  # noqa: PLC0415 (only a failure needs it)
+        from pytest_channelstub._record.formatting import describe_source  # noqa: PLC0415 (only a failure needs it)
 
-        if self.fixture_app:
+        if self.is_of_fixture:
             return "is that of the fixture channel_stub"
-        source = formatting.format_source(self._origin)
-        return f"was built by {formatting.describe_source(source)}"
+        return f"was built by {describe_source(self.describe_origin())}"
 
     def skip_earlier_events(self) -> None:
         """Have `strict` and the report see this test's events alone, also in an old epoch."""
@@ -113,7 +114,7 @@ class Session:
 
     Attributes:
         options: What holds for the whole run.
-        item_options: What the current test asks for.
+        settings: What the current test asks for.
         watched: The stubs of the current test, and those that are older and still open.
         left_out: How many of the current test's stubs `watched` does not have any more.
         is_begun: Whether what outlives the current test has been reset for it.
@@ -124,17 +125,16 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = _options.read_run_options(config)
-        self._default_options = _options.ItemOptions(self.options.settings, self.options.reset)
-        self.item_options = self._default_options
+        self.settings = self.options.settings
         self.watched: list[WatchedStub] = []
         self.left_out = 0
         self.is_begun = False
         self.outcomes: dict[str, str] = {}
         self.notes: list[str] = []
-        self._item: pytest.Item | None = None
+        self._item: Any = None  # a pytest.Item as soon as a test begins
+        self._markers: list[pytest.Mark] = []
         self._own_markers = 0
         self._held_clock: FrozenClock | None = None
-        self._markers: list[pytest.Mark] = []
         self._servers: list[ChannelServer] = []
         self._app_errors: list[BaseException] = []
         self._undo: list[Callable[[], object]] = []
@@ -158,7 +158,7 @@ class Session:
         """Read a test's markers, before anything is built for it."""
         self._note_late_errors()
         self._item, self._markers, self._own_markers = item, [], -1
-        self.item_options = self._default_options
+        self.settings = self.options.settings
         self._held_clock = None
         self.is_begun, self.left_out = False, 0
         self.outcomes.clear()
@@ -170,21 +170,18 @@ class Session:
 
     def read_markers(self) -> None:
         """Read the test's markers, where a fixture has added one since the last time."""
-        assert self._item is not None  # noqa: S101 (a test is under way)
-        item = self._item
-        if len(item.own_markers) == self._own_markers:
+        if len(self._item.own_markers) == self._own_markers:
             return
-        self._own_markers = len(item.own_markers)
-        markers = [each for each in item.iter_markers() if each.name in _options.MARKERS]
+        self._own_markers = len(self._item.own_markers)
+        markers = [each for each in self._item.iter_markers() if each.name in _options.MARKERS]
         added = [each for each in markers if not any(each is other for other in self._markers)]
-        if not added:
-            return
-        self._markers = markers
-        self.item_options = _options.read_item_options(item, self.options)
-        self._check_marker_scope(item)
-        self._check_added(item, added)
-        if self.is_begun:
-            self._apply_options()
+        if added:
+            self._markers = markers
+            self.settings = _options.read_item_options(self._item, self.options)
+            self._check_marker_scope()
+            self._check_added(added)
+            if self.is_begun:
+                self._apply_settings()
 
     def begin_test(self) -> None:
         """Once a test: reset what outlives it, and have calls fail as the test asks."""
@@ -192,33 +189,29 @@ class Session:
         self.read_markers()
         for each in self.watched.copy():
             if each.owned is not None:
-                each.owned._begin_epoch(self.item_options.reset)
+                each.owned._begin_epoch(self.settings.reset)
                 each.skip_earlier_events()
-        self._apply_options()
+        self._apply_settings()
         self._follow_overrides()
         self._hold_time()
 
     def check_overrides(self) -> None:
         """Refuse a clock that belongs to another stub than the test's own `channel_stub`."""
-        assert self._item is not None  # noqa: S101 (a test is under way)
-        funcargs = getattr(self._item, "funcargs", {})
-        stub, clock = funcargs.get("channel_stub"), funcargs.get("channel_clock")
+        stub, clock = self._funcarg("channel_stub"), self._funcarg("channel_clock")
         if stub is None or clock is None or getattr(stub, "clock", clock) is clock:
             return
-        if any(each.fixture_app and each.clock is clock for each in self.watched):
-            message = (
-                f"{self._item.nodeid}: channel_clock belongs to the stub that the "
+        if any(each.is_of_fixture and each.clock is clock for each in self.watched):
+            self._fail(
+                "channel_clock belongs to the stub that the "
                 f"{self.options.scope} shares, and channel_stub is overridden here: override "
                 "channel_clock beside it (return channel_stub.clock)"
             )
-            pytest.fail(message, pytrace=False)
 
     def lift_failing_calls(self) -> None:
         """Have no call fail any more, as the test is over."""
-        if self.item_options.failing:
-            for each in self.watched:
-                if each.owned is not None:
-                    each.owned._failing = ()
+        if self.settings.failing:
+            self.settings = self.settings._replace(failing=())
+            self._apply_settings()
 
     def end_test(self) -> None:
         """Undo what was set for the time of the test."""
@@ -236,7 +229,6 @@ class Session:
 
     def check_markers_used(self) -> None:
         """Warn of markers on a test that has no stub."""
-        assert self._item is not None  # noqa: S101 (a test is under way)
         own = [each.name for each in self._item.own_markers if each.name in _options.MARKERS]
         if own and not any(each.owned is not None or each.is_new for each in self.watched):
             message = (
@@ -247,33 +239,25 @@ class Session:
 
     # Stubs.
 
-    def build(
-        self,
-        *,
-        start: Moment | None,
-        clock: ClockName | FakeClock,
-        seed: int | str | None,
-        app: Callable[..., Any] | None,
-        presence: bool,
-    ) -> ChannelServiceStub:
+    def build(self, settings: Settings, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build a stub, and close it at the end of the run if nobody does."""
         # Imported when the first test asks for a stub: 20 ms of a start that needs none.
         from pytest_channelstub._service.delivery import check_app  # noqa: PLC0415
         from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
 
         check_app(app)  # before there is a stub, which would stay active
-        frozen = self._make_frozen_clock(start) if clock == "freeze" else None
-        stub = ChannelServiceStub(time_func=(frozen or _make_clock(clock, start)).time)
-        if seed is not None:
-            stub.seed = seed
+        clock = self._make_clock(settings)
+        stub = ChannelServiceStub(time_func=clock.time)
+        if settings.seed is not None:
+            stub.seed = settings.seed
         stub.app = app
-        stub._presence = self.item_options.settings.presence if self.is_begun else presence
-        stub._failing = self.item_options.failing
+        stub._presence = (self.settings if self.is_begun else settings).presence
+        stub._failing = self.settings.failing
         self._find(stub).owned = stub
-        if frozen is not None:
-            stub._closing.append(frozen._thaw)
+        if settings.clock == "freeze":
+            stub._closing.append(clock._thaw)
             try:
-                frozen._freeze()
+                clock._freeze()
             except BaseException:
                 stub.close()
                 raise
@@ -281,19 +265,17 @@ class Session:
 
     def build_for_fixture(self, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build the stub of `channel_stub`, for the current test or what is around it."""
-        assert self._item is not None  # noqa: S101 (fixtures are built for tests)
         self.read_markers()
-        settings, node = self.item_options.settings, self._node_of_scope(self._item)
+        settings, node = self.settings, self._node_of_scope()
         if node is not self._item:
             settings = _options.read_settings(node, self.options.settings)
-        stub = self.build(
-            start=settings.start,
-            clock=self._held_clock or settings.clock,
-            seed=node.nodeid if settings.seed is None else settings.seed,
-            app=app,
-            presence=settings.presence,
-        )
-        self._find(stub).fixture_app = (app,)
+        if settings.seed is None:
+            settings = settings._replace(seed=node.nodeid)
+        if self._held_clock is not None:
+            settings = settings._replace(clock=self._held_clock)
+        stub = self.build(settings, app)
+        watched = self._find(stub)
+        watched.is_of_fixture, watched.app = True, app
         return stub
 
     def close(self) -> None:
@@ -363,91 +345,94 @@ class Session:
         found = (each for each in reversed(self.watched) if each.reference() is stub)
         return next(found, None) or self._watch(stub)
 
-    def _apply_options(self) -> None:
+    def _apply_settings(self) -> None:
         for each in self.watched:
             if each.owned is not None:
-                each.owned._failing = self.item_options.failing
-                each.owned._presence = self.item_options.settings.presence
+                each.owned._failing = self.settings.failing
+                each.owned._presence = self.settings.presence
+
+    def _make_clock(self, settings: Settings) -> Any:
+        from pytest_channelstub._service import clock as clocks  # noqa: PLC0415 (only with a stub)
+
+        if isinstance(settings.clock, clocks.FakeClock):
+            return settings.clock
+        start = clocks.DEFAULT_START if settings.start is None else settings.start
+        if settings.clock == "freeze":
+            from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415 (as above)
+
+            return FrozenClock(start, self.options.freeze_ignore)
+        return clocks.SystemClock() if settings.clock == "system" else clocks.FakeClock(start)
 
     def _hold_time(self) -> None:
         """Hold the process's time for a test, from before its first fixture to after its last."""
-        item, settings = self._item, self.item_options.settings
-        is_asked = "channel_stub" in getattr(item, "fixturenames", ())
-        if settings.clock != "freeze" or self.options.scope != "function" or not is_asked:
+        is_asked = "channel_stub" in getattr(self._item, "fixturenames", ())
+        if self.settings.clock != "freeze" or self.options.scope != "function" or not is_asked:
             return
-        assert item is not None  # noqa: S101 (a test is under way)
-        clock = self._make_frozen_clock(settings.start)
+        clock = self._make_clock(self.settings)
         try:
             clock._freeze()
         except RuntimeError:  # the fixture raises it: pytest's fixtures break when a hook does
             return
         # Called after those of the fixtures, which are added later.
-        item.addfinalizer(clock._thaw)
+        self._item.addfinalizer(clock._thaw)
         self._held_clock = clock
-
-    def _make_frozen_clock(self, start: Moment | None) -> FrozenClock:
-        from pytest_channelstub._service.clock import DEFAULT_START  # noqa: PLC0415 (as above)
-        from pytest_channelstub._service.freeze import FrozenClock  # noqa: PLC0415
-
-        return FrozenClock(DEFAULT_START if start is None else start, self.options.freeze_ignore)
 
     def _follow_overrides(self) -> None:
         """Use the `channel_app` nearest to the test, also on a stub built with another."""
-        funcargs = getattr(self._item, "funcargs", {})
-        stub, missing = funcargs.get("channel_stub"), object()
-        app = funcargs.get("channel_app", missing)
-        shared = next((each for each in self.watched if each.reference() is stub), None)
-        if stub is None or shared is None or shared.fixture_app is None:
+        stub = self._funcarg("channel_stub")
+        shared = next((each for each in self.watched if each.owned is stub), None)
+        if stub is None or shared is None or not shared.is_of_fixture:
             return
-        if app is missing or app is shared.fixture_app[0]:
+        app = self._funcarg("channel_app", shared.app)
+        if app is shared.app:
             return
-        self._undo.append(functools.partial(setattr, stub, "app", stub.app))
-        stub.app = app
-        for server in self._servers:
-            middleware = server._middleware
-            if middleware.stub is stub:
-                self._undo.append(functools.partial(setattr, middleware, "app", middleware.app))
-                middleware.app = app
+        middlewares = (server._middleware for server in self._servers)
+        for owner in (stub, *(each for each in middlewares if each.stub is stub)):
+            self._undo.append(functools.partial(setattr, owner, "app", owner.app))
+            owner.app = app
 
-    def _node_of_scope(self, item: pytest.Item) -> pytest.Item | pytest.Collector:
+    def _funcarg(self, name: str, default: Any = None) -> Any:
+        """What the current test was given by a fixture."""
+        return getattr(self._item, "funcargs", {}).get(name, default)
+
+    def _node_of_scope(self) -> pytest.Item | pytest.Collector:
         """The test itself, or the node that the stub is built for."""
+        item: pytest.Item = self._item
         if self.options.scope == "function":
             return item
-        kind = _NODES[self.options.scope]
-        nodes = (node for node in reversed(item.listchain()) if isinstance(node, kind))
-        return next(nodes, item.session)
+        return item.getparent(_NODES[self.options.scope]) or item.session
 
-    def _check_marker_scope(self, item: pytest.Item) -> None:
+    def _fail(self, problem: str) -> NoReturn:
+        pytest.fail(f"{self._item.nodeid}: {problem}", pytrace=False)
+
+    def _check_marker_scope(self) -> None:
         """Refuse a marker of the test for a stub that is built once for what is around it."""
         scope = self.options.scope
-        if scope == "function" or "channel_stub" not in getattr(item, "fixturenames", ()):
+        if scope == "function" or "channel_stub" not in getattr(self._item, "fixturenames", ()):
             return
-        around = self._node_of_scope(item)
-        inner = itertools.takewhile(lambda node: node is not around, reversed(item.listchain()))
-        markers = [each for node in inner for each in node.own_markers]
-        name = _options.find_build_keyword(markers)
+        around, chain = self._node_of_scope(), reversed(self._item.listchain())
+        inner = itertools.takewhile(lambda node: node is not around, chain)
+        name = _options.find_build_keyword([each for node in inner for each in node.own_markers])
         if name is not None:
             place = f"mark the {scope}"
             if scope == "session":
                 place = f"set the ini option channelstub_{name}"
-            message = (
-                f"{item.nodeid}: @pytest.mark.channel_stub({name}=...) comes too late: the stub is "
+            self._fail(
+                f"@pytest.mark.channel_stub({name}=...) comes too late: the stub is "
                 f"built once for the {scope}; {place}, or use channelstub_scope=function"
             )
-            pytest.fail(message, pytrace=False)
 
-    def _check_added(self, item: pytest.Item, added: list[pytest.Mark]) -> None:
+    def _check_added(self, added: list[pytest.Mark]) -> None:
         """Refuse a marker that a fixture has added after the time at which it counts."""
-        is_built = any(each.fixture_app and each.is_new for each in self.watched)
+        is_built = any(each.is_of_fixture and each.is_new for each in self.watched)
         late = _options.find_build_keyword(added) if is_built else None
         if self.is_begun and any(each.name == "channel_reset" for each in added):
             late = "channel_reset"
         if late is not None:
-            message = (
-                f"{item.nodeid}: a fixture has added the marker of {late!r} too late: the stub is "
+            self._fail(
+                f"a fixture has added the marker of {late!r} too late: the stub is "
                 "built and reset already. Mark the test itself"
             )
-            pytest.fail(message, pytrace=False)
 
     def _start_server(
         self, stub: ChannelServiceStub, app: Callable[..., Any] | None
@@ -470,16 +455,6 @@ class Session:
     def _note_late_errors(self) -> None:
         """Keep what the app raised after the last test's end from the next test."""
         for error in self.take_app_errors():
-            nodeid = "the tests" if self._item is None else self._item.nodeid
-            what = traceback.format_exception_only(type(error), error)[-1].strip()
-            self.notes.append(f"after {nodeid} the app raised under channel_server: {what}")
-
-
-def _make_clock(clock: ClockName | FakeClock, start: Moment | None) -> FakeClock:
-    from pytest_channelstub._service import clock as clocks  # noqa: PLC0415 (only with a stub)
-
-    if isinstance(clock, clocks.FakeClock):
-        return clock
-    if clock == "system":
-        return clocks.SystemClock()
-    return clocks.FakeClock(clocks.DEFAULT_START if start is None else start)
+            what = traceback.format_exception_only(error)[-1].strip()
+            note = f"after {self._item.nodeid} the app raised under channel_server: {what}"
+            self.notes.append(note)
