@@ -111,10 +111,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Reset what outlives a test without fixtures; check a test that has passed."""
     __tracebackhide__ = True
     session = item.config.stash[_SESSION]
-    if session.is_begun:
-        session.read_markers()
-    else:
-        session.begin_test()
+    session.begin_test()
     session.check_overrides()
     result = yield
     session.check_app_errors()

@@ -47,55 +47,34 @@ _Parser = Callable[[Any], Any]
 
 
 class Settings(NamedTuple):
-    """What a test asks for, by its markers or by default.
+    """What a test asks for, by its markers or by default."""
 
-    Attributes:
-        start: The clock's start; None for the default.
-        clock: `fake`, `freeze`, `system`, or a clock of one's own.
-        seed: Of the tokens' random part; None to derive it from the test's node id.
-        strict: Which messages a passing test must not leave: `dropped`, `unread`.
-        presence: Whether the app hears who connects and disconnects.
-        reset: What is reset before the test.
-        failing: The calls that fail during the test.
-    """
-
-    start: Moment | None = None
+    start: Moment | None = None  # of the clock; None for the default
     clock: ClockName | FakeClock = "fake"
-    seed: int | str | None = None
-    strict: frozenset[str] = frozenset()
-    presence: bool = True
-    reset: Reset = "queues"
-    failing: tuple[FailingCalls, ...] = ()
+    seed: int | str | None = None  # of the tokens' random part; None for the test's node id
+    strict: frozenset[str] = frozenset()  # what a passing test must not leave: "dropped", "unread"
+    presence: bool = True  # whether the app hears who connects and disconnects
+    reset: Reset = "queues"  # what is reset before the test
+    failing: tuple[FailingCalls, ...] = ()  # during the test
 
 
 class RunOptions(NamedTuple):
-    """What holds for the whole run.
+    """What holds for the whole run."""
 
-    Attributes:
-        settings: What a test gets that asks for nothing itself.
-        non_defaults: The options that are not at their default, for pytest's header.
-        host: Where `channel_server` listens.
-        port: The port of `channel_server`; 0 for one that is free.
-        scope: Of `channel_stub`.
-        freeze_ignore: Modules that see real time while `clock="freeze"` holds the process.
-    """
-
-    settings: Settings
-    non_defaults: list[str]
-    host: str
-    port: int
-    scope: str = "function"
-    freeze_ignore: tuple[str, ...] = ()
+    settings: Settings  # of a test that asks for nothing itself
+    non_defaults: list[str]  # the options that are not at their default, for pytest's header
+    host: str  # where `channel_server` listens
+    port: int  # 0 for one that is free
+    scope: str = "function"  # of `channel_stub`
+    freeze_ignore: tuple[str, ...] = ()  # modules that see real time under `clock="freeze"`
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the options of the command line and of the ini file."""
     group = parser.getgroup("channelstub", "App Engine's Channel API")
-    group.addoption("--channelstub-clock", choices=CLOCKS, help=_OPTIONS["clock"].help)
+    group.addoption("--channelstub-clock", choices=CLOCKS, help=_HELP["clock"])
     group.addoption(
-        "--channelstub-strict",
-        metavar="{dropped | unread | dropped,unread}",
-        help=_OPTIONS["strict"].help,
+        "--channelstub-strict", metavar="{dropped | unread | dropped,unread}", help=_HELP["strict"]
     )
     group.addoption(
         "--channelstub-host",
@@ -116,7 +95,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="directory for the timelines of the tests that used a stub: a page each, and an index",
     )
     for name, option in _OPTIONS.items():
-        parser.addini(f"channelstub_{name}", option.help, option.ini_type, option.ini_default)
+        parser.addini(f"channelstub_{name}", _HELP[name], option.ini_type, option.ini_default)
 
 
 def read_run_options(config: pytest.Config) -> RunOptions:
@@ -264,18 +243,17 @@ def _bind(marker: pytest.Mark, taker: Callable[..., None], nodeid: str) -> dict[
     try:
         return signature.bind(*marker.args, **marker.kwargs).arguments
     except TypeError as error:
-        problem = str(error)
-    takes = ", ".join(signature.parameters)
-    message = f"{nodeid}: @pytest.mark.{marker.name}: {problem}; it takes {takes}"
-    pytest.fail(message, pytrace=False)
+        takes = ", ".join(signature.parameters)
+        message = f"{nodeid}: @pytest.mark.{marker.name}: {error}; it takes {takes}"
+        raise pytest.fail.Exception(message, pytrace=False) from None
 
 
 def _parse(parse: _Parser, value: Any, where: str, nodeid: str) -> Any:
     try:
         return parse(value)
     except (TypeError, ValueError) as error:
-        problem = str(error)
-    pytest.fail(f"{nodeid}: @pytest.mark.{where}...): {problem}", pytrace=False)
+        message = f"{nodeid}: @pytest.mark.{where}...): {error}"
+        raise pytest.fail.Exception(message, pytrace=False) from None
 
 
 def _parse_start(value: Any) -> Moment:
@@ -348,60 +326,38 @@ def _refusal(value: Any, allowed: str) -> ValueError:
 
 
 class _Option(NamedTuple):
-    """An option: how a value is read, its help, and its type and default in the ini file."""
+    """An option: how a value is read, and what its ini value is."""
 
     parse: _Parser
-    help: str
     ini_type: Any = None
     ini_default: Any = ""
 
 
 _OPTIONS = {
-    "start": _Option(
-        _parse_start,
-        "start of the clock: an ISO 8601 string or seconds since the epoch "
-        "(default: 2020-01-01T00:00:00Z)",
-    ),
-    "clock": _Option(
-        _one_of(CLOCKS),
-        "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the whole "
-        "process at it; 'system': what time.time() says",
-    ),
-    "seed": _Option(
-        _parse_seed,
-        "seed of the random part of tokens (default: derived from the test's node id)",
-    ),
-    "strict": _Option(
-        _parse_strict,
-        "fail a passing test that leaves messages 'dropped' or 'unread'; both as dropped,unread "
-        "(default: neither)",
-        "args",
-        [],
-    ),
-    "presence": _Option(
-        _parse_presence,
-        "whether the app hears who connects and disconnects (default: true)",
-        "bool",
-        True,
-    ),
-    "scope": _Option(
-        _one_of(("function", "class", "module", "session")),
-        "scope of channel_stub: function (default), class, module, session",
-    ),
-    "reset": _Option(
-        _one_of(("queues", "all", "nothing")),
-        "what is reset before each test on stubs that outlive it: queues (default), all, nothing",
-    ),
-    "appengine": _Option(
-        _one_of(MODES),
-        "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
-        "installed), always, never",
-    ),
-    "freeze_ignore": _Option(
-        _parse_modules,
-        "modules and packages whose code sees real time under clock='freeze', beside pytest, "
-        "subprocess and others that measure or wait",
-        "args",
-        [],
-    ),
+    "start": _Option(_parse_start),
+    "clock": _Option(_one_of(CLOCKS)),
+    "seed": _Option(_parse_seed),
+    "strict": _Option(_parse_strict, "args", []),
+    "presence": _Option(_parse_presence, "bool", True),
+    "scope": _Option(_one_of(("function", "class", "module", "session"))),
+    "reset": _Option(_one_of(("queues", "all", "nothing"))),
+    "appengine": _Option(_one_of(MODES)),
+    "freeze_ignore": _Option(_parse_modules, "args", []),
+}
+_HELP = {
+    "start": "start of the clock: an ISO 8601 string or seconds since the epoch "
+    "(default: 2020-01-01T00:00:00Z)",
+    "clock": "'fake': the stub's own time (default); 'freeze': the same, and freezegun holds the "
+    "whole process at it; 'system': what time.time() says",
+    "seed": "seed of the random part of tokens (default: derived from the test's node id)",
+    "strict": "fail a passing test that leaves messages 'dropped' or 'unread'; both as "
+    "dropped,unread (default: neither)",
+    "presence": "whether the app hears who connects and disconnects (default: true)",
+    "scope": "scope of channel_stub: function (default), class, module, session",
+    "reset": "what is reset before each test on stubs that outlive it: queues (default), all, "
+    "nothing",
+    "appengine": "serve google.appengine.api.channel and testbed: auto (default: where the SDK is "
+    "installed), always, never",
+    "freeze_ignore": "modules and packages whose code sees real time under clock='freeze', beside "
+    "pytest, subprocess and others that measure or wait",
 }

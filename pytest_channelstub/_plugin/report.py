@@ -35,13 +35,10 @@ class Sections:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._before = (settings.full, settings.show_timeline)
+        before = vars(settings).copy()  # of a pytest that runs this one
+        session.config.add_cleanup(lambda: vars(settings).update(before))
         settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
         settings.show_timeline = False
-
-    def pytest_unconfigure(self) -> None:
-        """Leave everything as it was, for a pytest that runs another one."""
-        settings.full, settings.show_timeline = self._before
 
     # The last to wrap is the first to see the report: allure's wrapper finds the sections there.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -53,14 +50,6 @@ class Sections:
         if report.failed:
             _add_timelines(report, self._session)
         return report
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Colour the section, when others have read it."""
-        if report.failed:
-            terminal = self._session.config.pluginmanager.get_plugin("terminalreporter")
-            if terminal is not None and terminal.hasmarkup:
-                _colour_section(report)
 
 
 class Pages:
@@ -92,8 +81,11 @@ class Pages:
             session.notes.clear()
         return report
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the run's end needs, where the workers' reports come together."""
+        """Keep what the run's end needs; colour the section when others have read it."""
+        if report.failed:
+            _colour_section(report, self._session.config)
         page = getattr(report, "channelstub_page", None)
         if page is not None:
             self._pages[report.nodeid] = page
@@ -157,35 +149,30 @@ def check_strict(session: Session) -> None:
 
 
 def _directory(config: pytest.Config) -> Path | None:
+    """The directory for the pages, made and writable; None where none are wanted."""
     wanted = config.getoption("channelstub_timeline", None)
     if wanted is None:
         return None
     if not wanted:
         raise pytest.UsageError("--channelstub-timeline is empty: name a directory, new or old")
-    try:
-        directory = config.invocation_params.dir / Path(wanted).expanduser()
-    except RuntimeError as error:  # ~ of a user who does not exist
-        message = f"--channelstub-timeline: {wanted}: {error}"
-        raise pytest.UsageError(message) from None
-    _check_writable(directory)
-    # xdist hands the options on to its workers, whose own directory may be another.
-    config.option.channelstub_timeline = str(directory)
-    return directory
-
-
-def _check_writable(directory: Path) -> None:
     import tempfile  # noqa: PLC0415 (few runs want pages)
 
+    directory = Path(wanted)
     try:
-        if directory.exists() and not directory.is_dir():
-            problem = "is a file: name a directory, new or old"
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory):
-                return
+        directory = config.invocation_params.dir / directory.expanduser()
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except FileExistsError:
+        problem = " is a file: name a directory, new or old"
     except OSError as error:
-        problem = f"cannot be written to: {error.strerror}: name another directory"
-    message = f"--channelstub-timeline: {directory} {problem}"
+        problem = f" cannot be written to: {error.strerror}: name another directory"
+    except RuntimeError as error:  # ~ of a user who does not exist
+        problem = f": {error}"
+    else:
+        # xdist hands the options on to its workers, whose own directory may be another.
+        config.option.channelstub_timeline = str(directory)
+        return directory
+    message = f"--channelstub-timeline: {directory}{problem}"
     raise pytest.UsageError(message)
 
 
@@ -258,9 +245,12 @@ def _format(watched: WatchedStub, has_heading: bool, colour: bool) -> str:
     return "\n".join(lines)
 
 
-def _colour_section(report: pytest.TestReport) -> None:
+def _colour_section(report: pytest.TestReport, config: pytest.Config) -> None:
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     coloured = getattr(report, "channelstub_coloured", None)
+    if coloured is None or not getattr(terminal, "hasmarkup", False):
+        return
     for sections in (report.sections, getattr(report.longrepr, "sections", [])):
         for index, (name, _, *rest) in enumerate(sections):
-            if name == SECTION and coloured is not None:
+            if name == SECTION:
                 sections[index] = (name, coloured, *rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import traceback
 import weakref
@@ -54,34 +53,21 @@ class MakeChannelStub(Protocol):
 
 
 class WatchedStub:
-    """A stub of this run: what a test's report shows of it, and whether to reset it.
-
-    Attributes:
-        timeline: Of the stub.
-        clock: Of the stub.
-        first: Index of this test's first event; over 0 only where no epoch began with it.
-        is_new: Whether the stub was built in this test.
-        owned: The stub, where the plugin has built it; None where somebody else did, so
-            that it goes when they drop it.
-        is_of_fixture: Whether it is that of `channel_stub`.
-        app: The app that the fixture has built it with.
-        reference: To the stub.
-    """
-
-    __slots__ = (
-        "_origin", "app", "clock", "first", "is_new", "is_of_fixture", "owned", "reference",
-        "timeline",
-    )  # fmt: skip
+    """A stub of this run: what a test's report shows of it, and whether to reset it."""
 
     def __init__(self, stub: ChannelServiceStub) -> None:
         self.timeline: Timeline = stub.timeline
-        self.clock: FakeClock = stub.clock
+        # The index of this test's first event; over 0 only where no epoch began with it.
         self.first = 0
+        # Whether the stub was built in this test.
         self.is_new = True
+        # The stub, where the plugin has built it: one that somebody else has built goes when
+        # they drop it.
         self.owned: ChannelServiceStub | None = None
+        self.reference = weakref.ref(stub)
+        # Whether it is that of `channel_stub`, and the app with which that was built.
         self.is_of_fixture = False
         self.app: Callable[..., Any] | None = None
-        self.reference = weakref.ref(stub)
         self._origin = stub._origin
 
     def is_open(self) -> bool:
@@ -110,26 +96,22 @@ class WatchedStub:
 
 
 class Session:
-    """What the plugin knows of a run, and of the test that is under way.
-
-    Attributes:
-        options: What holds for the whole run.
-        settings: What the current test asks for.
-        watched: The stubs of the current test, and those that are older and still open.
-        left_out: How many of the current test's stubs `watched` does not have any more.
-        is_begun: Whether what outlives the current test has been reset for it.
-        outcomes: What the current test's phases came to, by phase.
-        notes: What the run's end has to say beside pytest's own summary.
-    """
+    """What the plugin knows of a run, and of the test that is under way."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = _options.read_run_options(config)
+        # What the current test asks for.
         self.settings = self.options.settings
+        # The stubs of the current test, and those that are older and still open; and how many
+        # of the current test's are not among them any more.
         self.watched: list[WatchedStub] = []
         self.left_out = 0
+        # Whether what outlives the current test has been reset for it.
         self.is_begun = False
+        # What the current test's phases came to, by phase.
         self.outcomes: dict[str, str] = {}
+        # What the run's end has to say beside pytest's own summary.
         self.notes: list[str] = []
         self._item: Any = None  # a pytest.Item as soon as a test begins
         self._markers: list[pytest.Mark] = []
@@ -137,7 +119,7 @@ class Session:
         self._held_clock: FrozenClock | None = None
         self._servers: list[ChannelServer] = []
         self._app_errors: list[BaseException] = []
-        self._undo: list[Callable[[], object]] = []
+        self._undo = contextlib.ExitStack()
         self._workers = 0
         apiproxy.registry.observers.append(self._watch)
 
@@ -185,8 +167,10 @@ class Session:
 
     def begin_test(self) -> None:
         """Once a test: reset what outlives it, and have calls fail as the test asks."""
-        self.is_begun = True
+        is_begun, self.is_begun = self.is_begun, True
         self.read_markers()
+        if is_begun:
+            return
         for each in self.watched.copy():
             if each.owned is not None:
                 each.owned._begin_epoch(self.settings.reset)
@@ -200,7 +184,8 @@ class Session:
         stub, clock = self._funcarg("channel_stub"), self._funcarg("channel_clock")
         if stub is None or clock is None or getattr(stub, "clock", clock) is clock:
             return
-        if any(each.is_of_fixture and each.clock is clock for each in self.watched):
+        fixture_stubs = (each.owned for each in self.watched if each.is_of_fixture)
+        if any(each is not None and each.clock is clock for each in fixture_stubs):
             self._fail(
                 "channel_clock belongs to the stub that the "
                 f"{self.options.scope} shares, and channel_stub is overridden here: override "
@@ -215,8 +200,7 @@ class Session:
 
     def end_test(self) -> None:
         """Undo what was set for the time of the test."""
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
 
     def used_stubs(self) -> list[WatchedStub]:
         """The stubs that the current test has built, acted on or asked for."""
@@ -294,7 +278,13 @@ class Session:
     ) -> Iterator[ChannelServer]:
         """A live server, for as long as the `with` lasts."""
         __tracebackhide__ = True
-        server = self._start_server(stub, app)
+        port = getattr(self.config, "workerinput", {}).get("channelstub_port", self.options.port)
+        try:
+            from pytest_channelstub.web.server import ChannelServer  # noqa: PLC0415 (an extra)
+
+            server = ChannelServer(stub, app, port, self.options.host)
+        except (ImportError, OSError) as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         server._find_origin = self._test_line
         self._servers.append(server)
         try:
@@ -388,7 +378,7 @@ class Session:
             return
         middlewares = (server._middleware for server in self._servers)
         for owner in (stub, *(each for each in middlewares if each.stub is stub)):
-            self._undo.append(functools.partial(setattr, owner, "app", owner.app))
+            self._undo.callback(setattr, owner, "app", owner.app)
             owner.app = app
 
     def _funcarg(self, name: str, default: Any = None) -> Any:
@@ -433,19 +423,6 @@ class Session:
                 f"a fixture has added the marker of {late!r} too late: the stub is "
                 "built and reset already. Mark the test itself"
             )
-
-    def _start_server(
-        self, stub: ChannelServiceStub, app: Callable[..., Any] | None
-    ) -> ChannelServer:
-        options = self.options
-        port = getattr(self.config, "workerinput", {}).get("channelstub_port", options.port)
-        try:
-            from pytest_channelstub.web.server import ChannelServer  # noqa: PLC0415 (an extra)
-
-            return ChannelServer(stub, app, port, options.host)
-        except (ImportError, OSError) as error:
-            problem = str(error)
-        pytest.fail(problem, pytrace=False)
 
     def _test_line(self) -> Source | None:
         """The first line of the test that is under way."""
