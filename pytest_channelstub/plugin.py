@@ -19,12 +19,7 @@ from pytest_channelstub._plugin.session import Session as _Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from pytest_channelstub import (
-        ChannelServiceStub,
-        ConnectClient,
-        FakeClock,
-        MakeChannelStub,
-    )
+    from pytest_channelstub import ChannelServiceStub, ConnectClient, FakeClock, MakeChannelStub
     from pytest_channelstub._plugin.options import ClockName
     from pytest_channelstub._service.clock import Moment
     from pytest_channelstub.web import ChannelServer
@@ -83,11 +78,11 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
     """Refuse a test whose `channel_error` marker was given a class: it would just be gone."""
     # By type(), as this sees every name of every module: a proxy may act on `__class__`.
     if issubclass(type(obj), (Exception, pytest.MarkDecorator)):
-        kind = _options.find_marked_class(obj)
-        if kind is not None:
-            problem = _options.describe_class(kind)
-            message = f"@pytest.mark.channel_error({kind.__name__}): {problem}"
-            raise pytest.Collector.CollectError(f"{collector.nodeid}::{name}: {message}")
+        try:
+            _options.check_marked_test(obj)
+        except ValueError as error:
+            message = f"{collector.nodeid}::{name}: {error}"
+            raise pytest.Collector.CollectError(message) from None
 
 
 @pytest.hookimpl(tryfirst=True)

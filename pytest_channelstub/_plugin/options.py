@@ -32,6 +32,7 @@ MARKERS = {
 """The markers' signatures and purposes, for `pytest --markers`, by name."""
 
 _BUILT_WITH = ("start", "clock", "seed")
+_HOST = "127.0.0.1"
 _HIGHEST_PORT = 65535
 _STRICT_VALUES = "'dropped', 'unread' or both, as 'dropped,unread'; '' for neither"
 _ERRORS = "an apiproxy_errors.Error, or a code of ChannelServiceError (0 to 5)"
@@ -79,7 +80,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--channelstub-host",
         metavar="HOST",
-        default="127.0.0.1",
+        default=_HOST,
         help="address of channel_server (default: 127.0.0.1, which only this machine reaches)",
     )
     group.addoption(
@@ -113,15 +114,14 @@ def read_run_options(config: pytest.Config) -> RunOptions:
             raise pytest.UsageError(message) from None
         shown = ",".join(value) if isinstance(value, list) else value
         non_defaults.append(f"{name}={shown} (from {source})")
-    host, port = config.getoption("channelstub_host"), config.getoption("channelstub_port")
-    check_port(port)
-    if host != "127.0.0.1":
-        non_defaults.append(f"host={host} (from --channelstub-host)")
-    if port:
-        non_defaults.append(f"port={port} (from --channelstub-port)")
-    wide = {name: values.pop(name) for name in ("scope", "freeze_ignore") if name in values}
-    values.pop("appengine", None)  # read when conftest.py is not loaded yet
-    return RunOptions(Settings(**values), non_defaults, host, port, **wide)
+    for name, default in (("host", _HOST), ("port", 0)):
+        values[name] = config.getoption(f"channelstub_{name}")
+        if values[name] != default:
+            non_defaults.append(f"{name}={values[name]} (from --channelstub-{name})")
+    check_port(values["port"])
+    values.pop("appengine", None)  # read before, when no conftest.py was loaded yet
+    wide = {name: values.pop(name) for name in RunOptions._fields if name in values}
+    return RunOptions(Settings(**values), non_defaults, **wide)
 
 
 def read_item_options(item: pytest.Item, options: RunOptions) -> Settings:
@@ -188,29 +188,20 @@ def check_port(port: int) -> None:
         raise pytest.UsageError(message)
 
 
-def find_marked_class(value: Any) -> type[Exception] | None:
-    """The class that a `channel_error` marker took for the test, if that is how this came.
+def check_marked_test(value: Any) -> None:
+    """Refuse what `@channel_error(OverQuotaError)` makes of a test.
 
-    `@channel_error(OverQuotaError)` marks that class, and the class is then called with the
-    test: an exception stands where the test was. Other markers may be around it.
+    It marks that class, and the class is then called with the test: an exception stands where
+    the test was. Other markers may be around it.
     """
     while isinstance(value, pytest.MarkDecorator):
         value = value.args[-1] if value.args else None
     marks = vars(type(value)).get("pytestmark") if isinstance(value, Exception) else None
     if not isinstance(marks, list) or all(mark.name != "channel_error" for mark in marks):
-        return None
-    holds_test = any(callable(each) or isinstance(each, Exception) for each in value.args)
-    return type(value) if holds_test else None
-
-
-def describe_class(kind: type) -> str:
-    """That a class was passed where an instance is wanted."""
-    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (only an error needs it)
-
-    if not issubclass(kind, apiproxy_errors.Error):
-        return str(_refusal(kind, _ERRORS))
-    code = "code" if issubclass(kind, apiproxy_errors.ApplicationError) else ""
-    return f"{kind.__name__} is a class: pass an instance, {kind.__name__}({code})"
+        return
+    if any(callable(each) or isinstance(each, Exception) for each in value.args):
+        kind = type(value)
+        raise ValueError(f"@pytest.mark.channel_error({kind.__name__}): {_refuse_class(kind)}")
 
 
 def _given(config: pytest.Config, name: str) -> tuple[Any, str]:
@@ -299,7 +290,7 @@ def _parse_failing_calls(failing: FailingCalls) -> FailingCalls:
 
     error = failing.error
     if isinstance(error, type):
-        raise ValueError(describe_class(error))  # noqa: TRY004 (as for any other bad value)
+        raise _refuse_class(error)
     if isinstance(error, int) and ChannelServiceError.ErrorCode_Name(error):
         error = apiproxy_errors.ApplicationError(error)
     if not isinstance(error, apiproxy_errors.Error):
@@ -310,6 +301,15 @@ def _parse_failing_calls(failing: FailingCalls) -> FailingCalls:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
         raise _refusal(rate, "rate= a number from 0 to 1")
     return failing._replace(error=error)
+
+
+def _refuse_class(kind: type) -> ValueError:
+    from pytest_channelstub import apiproxy_errors  # noqa: PLC0415 (only an error needs it)
+
+    if not issubclass(kind, apiproxy_errors.Error):
+        return _refusal(kind, _ERRORS)
+    code = "code" if issubclass(kind, apiproxy_errors.ApplicationError) else ""
+    return ValueError(f"{kind.__name__} is a class: pass an instance, {kind.__name__}({code})")
 
 
 def _one_of(choices: tuple[str, ...]) -> _Parser:

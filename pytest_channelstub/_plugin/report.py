@@ -193,7 +193,7 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
     used = session.used_stubs()
     if not used:
         return
-    shown = used if len(used) <= MOST_STUBS else [used[0], *used[1 - MOST_STUBS :]]
+    shown = [used[0], *used[1:][1 - MOST_STUBS :]]
     left_out = session.left_out + len(used) - len(shown)
     remarks = _list_remarks(shown, _crash(report))
     if left_out:
