@@ -8,6 +8,8 @@ import time
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
+import freezegun.api
+
 from pytest_channelstub._record.formatting import hide_frame
 from pytest_channelstub._service.clock import DEFAULT_START, FakeClock, Moment
 
@@ -40,6 +42,7 @@ _REAL_TIME_MODULES = {
 # held time.
 _UNCHANGED_MODULES = ("freezegun.api", "threading")
 _MOMENT = 0.001  # seconds
+_api: Any = freezegun.api
 # What freezegun puts in place of what.
 _FUNCTIONS = (
     "gmtime", "localtime", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
@@ -47,6 +50,10 @@ _FUNCTIONS = (
 )  # fmt: skip
 _FAKES = {f"real_{name}": f"fake_{name}" for name in _FUNCTIONS}
 _FAKES |= {"real_date": "FakeDate", "real_datetime": "FakeDatetime"}
+_FAKES_BY_REAL = {id(getattr(_api, real)): getattr(_api, fake) for real, fake in _FAKES.items()}
+_REALS_BY_FAKE = {id(getattr(_api, fake)): getattr(_api, real) for real, fake in _FAKES.items()}
+# What freezegun knows of the freezes that are on, each list the newest last.
+_LISTS = (_api.freeze_factories, _api.tz_offsets, _api.ignore_lists, _api.tick_flags)
 
 
 class FrozenClock(FakeClock):
@@ -87,17 +94,16 @@ class _ProcessTime:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._clocks: list[FrozenClock] = []
-        self._api: Any = None
         self._freezer: Any = None
         self._should_use_real_time: Any = None
-        # By the place in freezegun's lists: what stood there, and the clocks newer than that.
-        self._hidden: dict[int, tuple[tuple[Any, ...], list[FrozenClock]]] = {}
+        # By the place in freezegun's lists: what stood there, and the clocks older than that.
+        self._hidden: dict[int, tuple[list[Any], list[FrozenClock]]] = {}
 
     def __call__(self) -> datetime:
         """The time as freezegun asks for it, naive and UTC."""
         newest = self._clocks[-1:]
         is_real = not newest or self._is_exempt(sys._getframe(1))
-        now: datetime = self._api.real_datetime.now(UTC) if is_real else newest[0].now
+        now: datetime = _api.real_datetime.now(UTC) if is_real else newest[0].now
         return now.replace(tzinfo=None)
 
     def hold(self, clock: FrozenClock) -> None:
@@ -108,7 +114,7 @@ class _ProcessTime:
                 if self._freezer is None:
                     self._start(clock)
                 self._clocks.append(clock)
-                self._hide_others(clock)
+                self._hide_others()
             except BaseException:
                 self.release(clock)
                 raise
@@ -117,80 +123,65 @@ class _ProcessTime:
         """Hold the process at this clock's time no longer, if it is held."""
         with self._lock:
             if clock in self._clocks:
-                self._show_others(clock)
                 self._clocks.remove(clock)
+                self._show_others()
             if self._freezer is not None and not self._clocks:
                 self._stop()
 
     def _start(self, clock: FrozenClock) -> None:
-        from freezegun import api  # noqa: PLC0415 (only this mode pays for it)
-
-        self._api, self._should_use_real_time = api, api._should_use_real_time
         # The name of every module begins with "": freezegun changes none. Its search for what
         # to change loads lazy modules, stops at one that raises, and takes 300 ms at first.
-        freezer = api.freeze_time(clock.now, ignore=[""])
-        count = len(api.freeze_factories)
+        freezer = _api.freeze_time(clock.now, ignore=[""])
+        count = len(_api.freeze_factories)
         try:
             freezer.start()
         except BaseException:
-            if len(api.freeze_factories) > count:
+            if len(_api.freeze_factories) > count:
                 freezer.stop()
             raise
-        self._freezer = freezer
+        self._freezer, self._should_use_real_time = freezer, _api._should_use_real_time
         # freezegun's own looks at the modules of five callers, and at how their names begin.
-        api._should_use_real_time = self._is_real_time_due
-        for each, value in zip(self._lists(), (self, timedelta(0), (), False), strict=True):
+        _api._should_use_real_time = self._is_real_time_due
+        for each, value in zip(_LISTS, (self, timedelta(0), (), False), strict=True):
             each[:] = [value, *each[:-1]]
-        _replace({id(getattr(api, real)): getattr(api, fake) for real, fake in _FAKES.items()})
+        _replace(_FAKES_BY_REAL)
 
     def _stop(self) -> None:
-        api, freezer, self._freezer = self._api, self._freezer, None
+        freezer, self._freezer = self._freezer, None
         self._hidden.clear()
-        reals = {id(getattr(api, fake)): getattr(api, real) for real, fake in _FAKES.items()}
-        is_only = len(api.freeze_factories) == 1
+        is_only = len(_api.freeze_factories) == 1
         if is_only:
             # freezegun's functions raise once its lists are empty: none is to be called any
             # more, and a thread that is within one has a moment to leave it.
-            _replace(reals)
+            _replace(_REALS_BY_FAKE)
             if threading.active_count() > 1:
                 time.sleep(_MOMENT)
-        for each in self._lists():
+        for each in _LISTS:
             each[:] = [*each[1:], each[0]]
         freezer.stop()
-        api._should_use_real_time = self._should_use_real_time
-        if is_only:
-            return
-        # A freeze of another is still on. It leaves alone, and at its end too, what it
-        # ignores; and what it needs at its end it only has if it was the first.
-        _replace(reals, api.ignore_lists[0])
-        api._freeze_time.fake_names = (*_FAKES.values(),)
-        api._freeze_time.reals = reals
+        _api._should_use_real_time = self._should_use_real_time
+        if not is_only:
+            # A freeze of another is still on. It leaves alone, and at its end too, what it
+            # ignores; and what it needs at its end it only has if it was the first.
+            _replace(_REALS_BY_FAKE, _api.ignore_lists[0])
+            _api._freeze_time.fake_names = (*_FAKES.values(),)
+            _api._freeze_time.reals = _REALS_BY_FAKE
 
-    def _lists(self) -> tuple[list[Any], ...]:
-        """What freezegun knows of the freezes that are on, each list the newest last."""
-        api = self._api
-        return api.freeze_factories, api.tz_offsets, api.ignore_lists, api.tick_flags
-
-    def _hide_others(self, clock: FrozenClock) -> None:
-        lists = self._lists()
-        for place in range(1, len(lists[0])):
-            if lists[0][place] is not self:
-                self._hidden[place] = (tuple(each[place] for each in lists), [])
-                for each in lists:
+    def _hide_others(self) -> None:
+        """Have the freezes that are on show the time of the newest clock."""
+        for place in range(1, len(_LISTS[0])):
+            if _LISTS[0][place] is not self:
+                self._hidden[place] = ([each[place] for each in _LISTS], self._clocks[:-1])
+                for each in _LISTS:
                     each[place] = each[0]
-            self._hidden[place][1].append(clock)
 
-    def _show_others(self, clock: FrozenClock) -> None:
-        lists = self._lists()
-        for place, (values, clocks) in [*self._hidden.items()]:
-            if clock in clocks:
-                clocks.remove(clock)
-            is_over = place >= len(lists[0]) or lists[0][place] is not self
-            if not is_over and not clocks:
-                for each, value in zip(lists, values, strict=True):
+    def _show_others(self) -> None:
+        """Have the freezes that are still on, and newer than every clock, show their time again."""
+        for place, (values, older) in self._hidden.items():
+            is_hidden = place < len(_LISTS[0]) and _LISTS[0][place] is self
+            if is_hidden and all(each in older for each in self._clocks):
+                for each, value in zip(_LISTS, values, strict=True):
                     each[place] = value
-            if is_over or not clocks:
-                del self._hidden[place]
 
     def _is_real_time_due(self) -> bool:
         """Whether freezegun is to give the real time, instead of its own function for that."""
@@ -201,7 +192,7 @@ class _ProcessTime:
         clocks = self._clocks[-1:]
         if not clocks:
             return True
-        while frame is not None and frame.f_globals is self._api.__dict__:
+        while frame is not None and frame.f_globals is _api.__dict__:
             frame = frame.f_back
         name = "" if frame is None else frame.f_globals.get("__name__") or ""
         while name:
