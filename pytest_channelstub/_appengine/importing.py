@@ -1,6 +1,6 @@
 """Imports of the SDK's names: those it has lost are served, and two of its modules patched.
 
-Nothing of the SDK is imported here at pytest's start: `install` puts two finders on
+Nothing of the SDK is imported here at pytest's start: `install` puts a finder on
 `sys.meta_path`.
 """
 
@@ -69,6 +69,10 @@ class State:
         # The stubs that testbeds have built.
         self.testbeds_own: weakref.WeakSet[Any] = weakref.WeakSet()
 
+    def is_probing(self) -> bool:
+        """Whether this thread asks for the SDK itself."""
+        return self.probing_thread == threading.get_ident()
+
     @property
     def mode(self) -> str:
         """The newest installation's."""
@@ -96,9 +100,7 @@ def install(mode: str = "auto") -> Installation:
     state.has_no_errors = False
     if mode != "never" and _FINDER not in sys.meta_path:
         finders: list[Any] = sys.meta_path
-        finders.insert(0, _WATCHER)
-        finders.append(_FINDER)
-        state.undo.callback(remove, finders, _WATCHER)
+        finders.insert(0, _FINDER)
         state.undo.callback(remove, finders, _FINDER)
         for name in after_import.keys() & sys.modules.keys():
             after_import[name](sys.modules[name])
@@ -106,18 +108,27 @@ def install(mode: str = "auto") -> Installation:
 
 
 class _Finder:
-    """Answers to the lost names, after all other finders: a real package wins."""
+    """Adds a step to the import of two SDK modules, and answers to the lost names.
+
+    It stands before all other finders and asks them first: a real package wins.
+    """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        is_probing = state.probing_thread == threading.get_ident()
-        is_parent = name in _PARENTS and state.mode == "always" and not is_probing
-        if not (is_parent or name in _ALIASES) or state.mode == "never":
+        is_known = name in after_import or name in _ALIASES or name in _PARENTS
+        if not is_known or state.mode == "never":
             return None
-        spec = _found_by_others(self, name, path, target)
-        if spec is None and is_parent:
+        others = [each for each in sys.meta_path if each is not self]
+        specs = (each.find_spec(name, path, target) for each in others)
+        spec = next((each for each in specs if each is not None), None)
+        if spec is not None:
+            if name in after_import and spec.loader is not None:
+                spec.loader = _WatchedLoader(spec.loader)
+        elif name in _ALIASES:
+            spec = ModuleSpec(name, _AliasLoader(), is_package=name == _CHANNEL)
+        elif name in _PARENTS and state.mode == "always" and not state.is_probing():
             spec = ModuleSpec(name, None, is_package=True)
             _forget_later(name, lambda module: module.__spec__ is spec)
-        return spec or ModuleSpec(name, _AliasLoader(), is_package=name == _CHANNEL)
+        return spec
 
 
 class _AliasLoader(Loader):
@@ -145,18 +156,6 @@ class _AliasLoader(Loader):
                 importlib.import_module(name)
 
 
-class _Watcher:
-    """Stands before all other finders and adds a step to the import of two SDK modules."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name not in after_import or state.mode == "never":
-            return None
-        spec = _found_by_others(self, name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _WatchedLoader(spec.loader)
-        return spec
-
-
 class _WatchedLoader(Loader):
     """Loads as the loader given does, which it puts back, and then takes the added step."""
 
@@ -171,12 +170,6 @@ class _WatchedLoader(Loader):
         spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         after_import[spec.name](module)
-
-
-def _found_by_others(asking: object, name: str, path: Any, target: Any) -> ModuleSpec | None:
-    others = [each for each in sys.meta_path if each is not asking]
-    specs = (each.find_spec(name, path, target) for each in others)
-    return next((spec for spec in specs if spec is not None), None)
 
 
 def _forget_later(name: str, is_ours: Callable[[ModuleType], bool]) -> None:
@@ -218,4 +211,3 @@ def remove(values: list[Any], value: object) -> None:
 
 
 _FINDER = _Finder()
-_WATCHER = _Watcher()

@@ -104,12 +104,15 @@ def read_run_options(config: pytest.Config) -> RunOptions:
     values: dict[str, Any] = {}
     non_defaults: list[str] = []
     for name, option in _OPTIONS.items():
-        value, source = _given(config, name)
+        value, source = config.getoption(f"channelstub_{name}", None), f"--channelstub-{name}"
         try:
+            if value is None:
+                source = f"ini channelstub_{name}"
+                value = config.getini(f"channelstub_{name}")
             if value == option.ini_default:
                 continue
             values[name] = option.parse(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, pytest.UsageError) as error:
             message = f"{source}: {error}"
             raise pytest.UsageError(message) from None
         shown = ",".join(value) if isinstance(value, list) else value
@@ -204,19 +207,6 @@ def check_marked_test(value: Any) -> None:
         raise ValueError(f"@pytest.mark.channel_error({kind.__name__}): {_refuse_class(kind)}")
 
 
-def _given(config: pytest.Config, name: str) -> tuple[Any, str]:
-    """An option's value, and where it was set."""
-    value = config.getoption(f"channelstub_{name}", None)
-    if value is not None:
-        return value, f"--channelstub-{name}"
-    source = f"ini channelstub_{name}"
-    try:
-        return config.getini(f"channelstub_{name}"), source
-    except (TypeError, ValueError, pytest.UsageError) as error:  # not of its type
-        message = f"{source}: {error}"
-        raise pytest.UsageError(message) from None
-
-
 # The markers' signatures. They are never called: what a marker was given is bound to them.
 def _stub_marker(
     *, start: Any = 0, clock: Any = 0, seed: Any = 0, strict: Any = 0, presence: Any = 0
@@ -260,6 +250,12 @@ def _parse_seed(value: Any) -> int | str:
     return value
 
 
+def _parse_presence(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refusal(value, "True or False")
+    return value
+
+
 def _parse_strict(value: Any) -> frozenset[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, Iterable):
@@ -276,12 +272,6 @@ def _parse_modules(value: Any) -> tuple[str, ...]:
         if not all(part.isidentifier() for part in name.split(".")):
             raise _refusal(name, "names of modules and packages, such as app.polling")
     return tuple(value)
-
-
-def _parse_presence(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _refusal(value, "True or False")
-    return value
 
 
 def _parse_failing_calls(failing: FailingCalls) -> FailingCalls:
@@ -312,7 +302,7 @@ def _refuse_class(kind: type) -> ValueError:
     return ValueError(f"{kind.__name__} is a class: pass an instance, {kind.__name__}({code})")
 
 
-def _one_of(choices: tuple[str, ...]) -> _Parser:
+def _one_of(*choices: str) -> _Parser:
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
             raise _refusal(value, f"one of {', '.join(map(repr, choices))}")
@@ -335,13 +325,13 @@ class _Option(NamedTuple):
 
 _OPTIONS = {
     "start": _Option(_parse_start),
-    "clock": _Option(_one_of(CLOCKS)),
+    "clock": _Option(_one_of(*CLOCKS)),
     "seed": _Option(_parse_seed),
     "strict": _Option(_parse_strict, "args", []),
     "presence": _Option(_parse_presence, "bool", True),
-    "scope": _Option(_one_of(("function", "class", "module", "session"))),
-    "reset": _Option(_one_of(("queues", "all", "nothing"))),
-    "appengine": _Option(_one_of(MODES)),
+    "scope": _Option(_one_of("function", "class", "module", "session")),
+    "reset": _Option(_one_of("queues", "all", "nothing")),
+    "appengine": _Option(_one_of(*MODES)),
     "freeze_ignore": _Option(_parse_modules, "args", []),
 }
 _HELP = {

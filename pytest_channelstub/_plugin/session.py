@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 MOST_STUBS = 8
 """How many stubs of one test are kept and reported: Hypothesis may have it build thousands."""
 
-_NODES: dict[str, type[pytest.Collector]] = {
-    "class": pytest.Class,
-    "module": pytest.Module,
-    "session": pytest.Session,
-}
+_NODES: Any = {"class": pytest.Class, "module": pytest.Module, "session": pytest.Session}
 
 
 class MakeChannelStub(Protocol):
@@ -390,7 +386,8 @@ class Session:
         item: pytest.Item = self._item
         if self.options.scope == "function":
             return item
-        return item.getparent(_NODES[self.options.scope]) or item.session
+        node: pytest.Collector | None = item.getparent(_NODES[self.options.scope])
+        return node or item.session
 
     def _fail(self, problem: str) -> NoReturn:
         pytest.fail(f"{self._item.nodeid}: {problem}", pytrace=False)

@@ -134,10 +134,10 @@ STANDIN = {
 @pytest.fixture
 def pristine(monkeypatch):
     """As in a process in which the plugin has installed nothing and no SDK was imported."""
-    ours = (importing._FINDER, importing._WATCHER)
+    others = [each for each in sys.meta_path if each is not importing._FINDER]
     for module, state in zip((importing, patches), [importing.State()] * 2, strict=True):
         monkeypatch.setattr(module, "state", state)
-    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each not in ours])
+    monkeypatch.setattr(sys, "meta_path", others)
     with mock.patch.dict(sys.modules):
         for name in [name for name in sys.modules if name.partition(".")[0] == "google"]:
             del sys.modules[name]

@@ -215,8 +215,8 @@ def test_an_installation_whose_finders_were_removed_is_renewed(
 ):
     installed()
     patched = stub_map.APIProxyStubMap.GetStub
-    ours = (appengine._FINDER, appengine._WATCHER)
-    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each not in ours])
+    others = [each for each in sys.meta_path if each is not appengine._FINDER]
+    monkeypatch.setattr(sys, "meta_path", others)
 
     installed()
 
