@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 # An installed SDK makes itself known to the core before anything else asks for it.
-from pytest_channelstub import _appengine as _appengine
+from pytest_channelstub._appengine import patches as _patches  # noqa: F401
 
 if TYPE_CHECKING:
     from pytest_channelstub import apiproxy_errors, channel

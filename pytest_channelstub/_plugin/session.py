@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 MOST_STUBS = 8
 """How many stubs of one test are kept and reported: Hypothesis may have it build thousands."""
 
-_NODES: Any = {"class": pytest.Class, "module": pytest.Module, "session": pytest.Session}
+_NODES: dict[str, Any] = {
+    "function": pytest.Item,
+    "class": pytest.Class,
+    "module": pytest.Module,
+    "session": pytest.Session,
+}
 
 
 class MakeChannelStub(Protocol):
@@ -300,11 +305,9 @@ class Session:
     def check_app_errors(self) -> None:
         """Fail a test during which the app raised under a server, unless it has failed already."""
         __tracebackhide__ = True
-        errors = self.take_app_errors()
-        if errors and not self.has_failed:
-            self._app_errors = errors[1:]
-            raise errors[0]
-        self._app_errors = errors
+        self._app_errors = self.take_app_errors()
+        if self._app_errors and not self.has_failed:
+            raise self._app_errors.pop(0)
 
     def number_worker(self, node: Any) -> None:
         """Give one of xdist's workers a port of its own, counted from the one given."""
@@ -383,11 +386,9 @@ class Session:
 
     def _node_of_scope(self) -> pytest.Item | pytest.Collector:
         """The test itself, or the node that the stub is built for."""
-        item: pytest.Item = self._item
-        if self.options.scope == "function":
-            return item
-        node: pytest.Collector | None = item.getparent(_NODES[self.options.scope])
-        return node or item.session
+        node: pytest.Item | pytest.Collector | None
+        node = self._item.getparent(_NODES[self.options.scope])
+        return self._item.session if node is None else node
 
     def _fail(self, problem: str) -> NoReturn:
         pytest.fail(f"{self._item.nodeid}: {problem}", pytrace=False)
