@@ -254,11 +254,11 @@ class Session:
         settings, node = self.settings, self._node_of_scope()
         if node is not self._item:
             settings = _options.read_settings(node, self.options.settings)
-        if settings.seed is None:
-            settings = settings._replace(seed=node.nodeid)
         if self._held_clock is not None:
             settings = settings._replace(clock=self._held_clock)
         stub = self.build(settings, app)
+        if settings.seed is None:
+            stub.seed = node.nodeid
         watched = self._find(stub)
         watched.is_of_fixture, watched.app = True, app
         return stub
