@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NoReturn
 
-from pytest_channelstub import _tokens, apiproxy_errors
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub import apiproxy_errors
+from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
 from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
@@ -17,6 +17,7 @@ from pytest_channelstub._service.channel_service_pb import (
     InvalidMessageError,
     SendMessageRequest,
     VoidProto,
+    read_text,
 )
 
 # pytest's tracebacks: see hide_frame.
@@ -147,19 +148,11 @@ def _check_message(message: object) -> str:
 
 
 def _check_text(name: str, value: object, limit: int, error: type[Error]) -> str:
+    advice = ", such as json.dumps(...)" if name == "message" else ""
+    instead = f"a str, or its UTF-8 bytes, of at most {limit} bytes{advice}"
+    text = read_text(f"the {name}", value, error, error, instead)
     try:
-        text = _tokens.to_text(value)
         size = len(text.encode())
-    except TypeError:
-        advice = ", such as json.dumps(...)" if name == "message" else ""
-        message = (
-            f"the {name} is {shorten_repr(value)}, of type {type(value).__name__}: pass a str, or "
-            f"its UTF-8 bytes, of at most {limit} bytes{advice}"
-        )
-        raise error(message) from None
-    except UnicodeDecodeError:
-        message = f"the {name} is bytes that are not UTF-8: {shorten_repr(value)}"
-        raise error(message) from None
     except UnicodeEncodeError:
         message = f"the {name} has a lone surrogate, which is not UTF-8: {shorten_repr(value)}"
         raise error(message) from None
@@ -171,10 +164,8 @@ def _check_text(name: str, value: object, limit: int, error: type[Error]) -> str
 
 def _check_duration(minutes: object) -> int:
     if not isinstance(minutes, int):
-        message = (
-            f"duration_minutes is {shorten_repr(minutes)}, of type {type(minutes).__name__}: pass "
-            f"a whole number of minutes from 1 to {MAXIMUM_TOKEN_DURATION_MINUTES}"
-        )
+        instead = f"a whole number of minutes from 1 to {MAXIMUM_TOKEN_DURATION_MINUTES}"
+        message = describe_type("duration_minutes", minutes, instead)
         raise InvalidChannelTokenDurationError(message)
     if not 1 <= minutes <= MAXIMUM_TOKEN_DURATION_MINUTES:
         message = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_channelstub import _tokens
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
 from pytest_channelstub._tokens import InvalidTokenError
 
 if TYPE_CHECKING:
@@ -86,27 +86,33 @@ def _add_accessors(cls: type, name: str, kind: type) -> None:
         setattr(cls, prefix + name, accessor)
 
 
-def _check_text(name: str, value: object) -> str:
+def read_text(
+    name: str,
+    value: object,
+    not_utf8: type[Exception],
+    not_text: type[Exception] = TypeError,
+    instead: str = "a str or its UTF-8 bytes",
+) -> str:
+    """Read text: a str or its UTF-8 bytes; an error of those types for anything else."""
     try:
         return _tokens.to_text(value)
     except TypeError:
-        raise _type_error(name, value, "a str or its UTF-8 bytes") from None
+        raise not_text(describe_type(name, value, instead)) from None
     except UnicodeDecodeError:
         message = f"{name} is bytes that are not UTF-8: {shorten_repr(value)}"
-        raise _NOT_UTF8.get(name, InvalidTokenError)(message) from None
+        raise not_utf8(message) from None
+
+
+def _check_text(name: str, value: object) -> str:
+    return read_text(name, value, _NOT_UTF8.get(name, InvalidTokenError))
 
 
 def _check_number(name: str, value: object) -> int:
     if not isinstance(value, int):
-        raise _type_error(name, value, "an int")
+        raise TypeError(describe_type(name, value, "an int"))
     if not -_INT32 <= value < _INT32:
         raise ValueError(f"{name} is {shorten_repr(value)}: pass a number that 32 bits hold")
     return value
-
-
-def _type_error(name: str, value: object, allowed: str) -> TypeError:
-    kind = type(value).__name__
-    return TypeError(f"{name} is {shorten_repr(value)}, of type {kind}: pass {allowed}")
 
 
 class ProtocolBuffer:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
 from pytest_channelstub._record.timeline import MICROSECONDS
 from pytest_channelstub._service.apiproxy import call_locked
 from pytest_channelstub._service.delivery import is_running
@@ -359,8 +359,7 @@ def read_duration(value: float | timedelta, name: str = "delta") -> int:
 def _read_number(value: float, name: str, unit: int = 1, *, allowed: str = "a number") -> int:
     """Read a number of units, of so many seconds each, as whole microseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        kind = type(value).__name__
-        raise TypeError(f"{name} is {shorten_repr(value)}, of type {kind}: pass {allowed}")
+        raise TypeError(describe_type(name, value, allowed))
     if not -_LONGEST <= value <= _LONGEST:  # a NaN fails this too
         raise ValueError(f"{name} is out of range: pass a finite number, at most {_LONGEST:g}")
     # A float of seconds since the epoch times a million is past what a float holds exactly.

@@ -26,6 +26,7 @@ from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     InvalidChannelClientIdError,
     InvalidMessageError,
+    read_text,
 )
 from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
 from pytest_channelstub._service.delivery import (
@@ -1107,22 +1108,8 @@ def _is_utf8(text: str) -> bool:
 
 
 def _check_client_id(client_id: object) -> str:
-    """A client id that a test names, as plain text.
-
-    Raises:
-        TypeError: It is not text.
-        InvalidChannelClientIdError: It is bytes that are not UTF-8.
-    """
-    shown = formatting.shorten_repr(client_id)
-    try:
-        return _tokens.to_text(client_id)
-    except TypeError:
-        kind = type(client_id).__name__
-        message = f"the client id is {shown}, of type {kind}: pass a str or its UTF-8 bytes"
-        raise TypeError(message) from None
-    except UnicodeDecodeError:
-        message = f"the client id is bytes that are not UTF-8: {shown}"
-        raise InvalidChannelClientIdError(message) from None
+    """A client id that a test names, as plain text."""
+    return read_text("the client id", client_id, InvalidChannelClientIdError)
 
 
 def _check_reset(what: object) -> None:
