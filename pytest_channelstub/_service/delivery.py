@@ -10,11 +10,11 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 from wsgiref.util import setup_testing_defaults
 
@@ -23,6 +23,7 @@ from pytest_channelstub._record.timeline import MICROSECONDS
 from pytest_channelstub._service.apiproxy import call_locked
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import FrameType
 
     from pytest_channelstub._record.timeline import Source
@@ -282,7 +283,7 @@ class Outbox:
                 self._depths.pop(me, None)
 
     def _post(self, app: App, outgoing: Outgoing) -> None:
-        def call(environ: dict[str, Any], start_response: StartResponse) -> Any:
+        def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
             outgoing.is_begun = True
             return app(environ, start_response)
 
@@ -329,66 +330,47 @@ def _describe_endless(outgoing: Outgoing) -> str:
 
 
 def check_app(app: object) -> None:
-    """Refuse what cannot be an app.
+    """Refuse, by a TypeError, what is neither None nor a WSGI callable."""
+    fault = "" if app is None else _find_fault(app)
+    if fault:
+        raise TypeError(f"the app is {shorten_repr(app)}, {fault}")
 
-    Raises:
-        TypeError: It is neither None nor a WSGI callable.
-    """
-    if app is None:
-        return
+
+def _find_fault(app: object) -> str:
+    """Why something is no WSGI callable; empty if it is one."""
     if not callable(app):
-        message = (
-            f"the app is {shorten_repr(app)}, of type {type(app).__name__}: pass a WSGI callable, "
-            "or None for no app"
-        )
-        raise TypeError(message)
+        return f"of type {type(app).__name__}: pass a WSGI callable, or None for no app"
     call = app if inspect.isroutine(app) else type(app).__call__
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        message = (
-            f"the app is {shorten_repr(app)}, an ASGI callable: pass a WSGI callable, such as "
-            "a2wsgi.ASGIMiddleware(app)"
-        )
-        raise TypeError(message)
-    try:
-        inspect.signature(app).bind({}, print)
-    except TypeError:
-        raise TypeError(_describe_signature(app)) from None
-    except ValueError:  # a built-in without a signature
-        return
-
-
-def _describe_signature(app: Callable[..., Any]) -> str:
-    name = getattr(app, "__name__", type(app).__name__)
-    try:
-        inspect.signature(app).bind()
-    except TypeError:
+        return "an ASGI callable: pass a WSGI callable, such as a2wsgi.ASGIMiddleware(app)"
+    if _takes(app, {}, print):
+        return ""
+    if _takes(app):
         return (
-            f"the app is {shorten_repr(app)}, which cannot be called with (environ, "
-            "start_response): pass a WSGI callable; an ASGI app becomes one with "
-            "a2wsgi.ASGIMiddleware(app)"
+            "which takes no (environ, start_response): it looks like an app factory; pass what it "
+            f"returns, {getattr(app, '__name__', type(app).__name__)}()"
         )
     return (
-        f"the app is {shorten_repr(app)}, which takes no (environ, start_response): it looks like "
-        f"an app factory; pass what it returns, {name}()"
+        "which cannot be called with (environ, start_response): pass a WSGI callable; an ASGI app "
+        "becomes one with a2wsgi.ASGIMiddleware(app)"
     )
 
 
-def post_form(
-    app: App,
-    path: str,
-    client_id: str,
-    remote_address: str,
-) -> tuple[str, bytes]:
-    """POST a form to a WSGI app, and read its answer to the end.
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in without a signature
+        return True
+    return True
 
-    Args:
-        app: A WSGI callable.
-        path: The URL's path.
-        client_id: The value of the form's field `from`.
-        remote_address: What the app sees as `REMOTE_ADDR`.
+
+def post_form(app: App, path: str, client_id: str, remote_address: str) -> tuple[str, bytes]:
+    """POST a form, in which `from` is the client id, and read the answer to its end.
 
     Returns:
-        The status line's code and reason, such as `"200 OK"`, and the beginning of the body.
+        The status line, such as `"200 OK"`, and the beginning of the body.
 
     Raises:
         Exception: What the app raises.
@@ -396,100 +378,96 @@ def post_form(
     """
     # The SDK's stub takes any text for a client id, also text that UTF-8 cannot hold.
     form = urlencode({"from": client_id}, errors="surrogatepass").encode("ascii")
-    start = StartResponse(f"POST {path}")
-    answer = app(_environ(path, form, remote_address), start)
-    content = bytearray(b"".join(start.written))
-    try:
-        for part in check_answer(answer, start.request):
-            check_body(part, start.request)
-            if len(content) < LONGEST_READ:
-                content += part
-    finally:
-        close = getattr(answer, "close", None)
-        if close is not None:
-            close()
-    return start.check_started(), bytes(content)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "CONTENT_TYPE": FORM[1],
+        "CONTENT_LENGTH": str(len(form)),
+        "REMOTE_ADDR": remote_address,
+        "SERVER_NAME": "localhost",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(form),
+        "wsgi.errors": sys.stderr,
+    }
+    setup_testing_defaults(environ)
+    content = bytearray()
+    answer = Answer(app, environ, lambda *_: content.extend)
+    for part in answer:
+        if len(content) < LONGEST_READ:
+            content += part
+    return answer.status, bytes(content)
 
 
-class StartResponse:
-    """The `start_response` of a request, which refuses what PEP 3333 does not allow.
+class Answer:
+    """An app's answer to a request, checked against PEP 3333 while its body is read.
 
     Args:
-        request: What the request is called in errors, such as `POST /chat`.
-        start_response: A server's own `start_response`, which is called too.
+        app: A WSGI callable.
+        environ: The request.
+        start_response: Takes the status line and the headers once they are checked.
 
     Attributes:
-        request: As given.
-        status: The status line, once the app has called this.
-        written: What the app has passed to the `write` that it was given.
+        request: What errors call the request, such as `POST /chat`.
+        status: The status line, such as `200 OK`; empty until the app has given it.
+        code: Its number, 200.
     """
 
-    def __init__(self, request: str, start_response: Callable[..., Any] | None = None) -> None:
-        self.request = request
-        self.status: str | None = None
-        self.written: list[bytes] = []
+    def __init__(
+        self, app: App, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> None:
+        self.request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        self.status = ""
+        self.code = 0
+        self._app = app
+        self._environ = environ
         self._start_response = start_response
 
-    def __call__(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], object]:
-        """Begin the answer, as PEP 3333 has it."""
-        if self.status is not None and exc_info is None:
-            self._refuse("called start_response twice: call it once, or pass exc_info")
-        check_status(status, self.request)
-        check_headers(headers, self.request)
-        self.status = status
-        if self._start_response is None:
-            return self.written.append
-        rest = () if exc_info is None else (exc_info,)
-        write: Callable[[bytes], object] = self._start_response(status, headers, *rest)
-        return write
+    def __iter__(self) -> Generator[bytes, None, None]:
+        answer = self._app(self._environ, self._start)
+        if isinstance(answer, str) or not hasattr(answer, "__iter__"):
+            what = f"returned {shorten_repr(answer)}: return an iterable of bytes"
+            self._refuse(f"{what}, such as [b'text']")
+        try:
+            for part in answer:
+                if not isinstance(part, bytes):
+                    what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
+                    self._refuse(f"{what}: encode it, so that it is bytes")
+                self._check_started()
+                yield part
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+        self._check_started()
 
-    def check_started(self) -> str:
-        """The status line; an AssertionError if the app has set none."""
-        if self.status is None:
+    def _check_started(self) -> None:
+        if not self.status:
             self._refuse("answered without calling start_response(status, headers)")
-        return str(self.status)
 
-    def _refuse(self, what: str) -> None:
-        raise _fault(self.request, what)
+    def _start(self, status: object, headers: object, exc_info: object = None) -> Any:
+        if self.status and exc_info is None:
+            self._refuse("called start_response twice: call it once, or pass exc_info")
+        if not isinstance(status, str) or not re.fullmatch(r"[1-9]\d\d [^\r\n]*", status):
+            what = f"answered with the status {shorten_repr(status)}: pass a code and a reason"
+            self._refuse(f"{what} in a str, such as '200 OK'")
+        if not isinstance(headers, list):
+            what = f"answered with headers of type {type(headers).__name__}: pass a list of pairs"
+            self._refuse(f"{what}, [('Content-Type', 'text/plain')]")
+        for header in headers:
+            is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
+            if not is_pair or not all(isinstance(part, str) for part in header):
+                advice = "pass a tuple of two strs"
+            elif any(char in part for part in header for char in "\r\n\0"):
+                advice = "a header has no line break"
+            else:
+                continue
+            self._refuse(f"answered with the header {shorten_repr(header)}: {advice}")
+        self.status, self.code = status, int(status[:3])
+        return self._start_response(status, headers, exc_info)
 
-
-def check_status(status: object, request: str) -> None:
-    """Refuse a status line that PEP 3333 does not allow."""
-    if not isinstance(status, str) or not re.fullmatch(r"[1-9]\d\d [^\r\n]*", status):
-        what = f"answered with the status {shorten_repr(status)}: pass a code and a reason in a str"
-        raise _fault(request, f"{what}, such as '200 OK'")
-
-
-def check_headers(headers: object, request: str) -> None:
-    """Refuse headers that PEP 3333 does not allow."""
-    if not isinstance(headers, list):
-        what = f"answered with headers of type {type(headers).__name__}: pass a list of pairs"
-        raise _fault(request, f"{what}, [('Content-Type', 'text/plain')]")
-    for header in headers:
-        is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
-        if not is_pair or not all(isinstance(part, str) for part in header):
-            what = f"answered with the header {shorten_repr(header)}: pass a tuple of two strs"
-            raise _fault(request, what)
-        if any(char in part for part in header for char in "\r\n\0"):
-            what = f"answered with the header {shorten_repr(header)}: a header has no line break"
-            raise _fault(request, what)
-
-
-def check_answer(answer: Any, request: str) -> Iterable[bytes]:
-    """Refuse an answer that is not an iterable of bytes."""
-    if isinstance(answer, str) or not hasattr(answer, "__iter__"):
-        what = f"returned {shorten_repr(answer)}: return an iterable of bytes, such as [b'text']"
-        raise _fault(request, what)
-    return answer  # type: ignore[no-any-return]  # it is iterable, and each part is checked
-
-
-def check_body(part: object, request: str) -> None:
-    """Refuse a part of a body that is not bytes."""
-    if not isinstance(part, bytes):
-        what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
-        raise _fault(request, f"{what}: encode it, so that it is bytes")
+    def _refuse(self, what: str) -> NoReturn:
+        raise AssertionError(f"the app broke PEP 3333 in its answer to {self.request}: it {what}")
 
 
 def caller() -> Source | None:
@@ -506,12 +484,16 @@ def caller() -> Source | None:
 
 
 def _warn(app: App, outgoing: Outgoing, status: str) -> None:
-    """Warn of an answer, at the line of the test or the app that caused it."""
     message = (
         f"the app answered {status!r} to POST {outgoing.url} for client id "
         f"{outgoing.client_id!r}{_advise(outgoing)}"
     )
-    code, line = outgoing.source or find_line(app, caller())
+    warn(message, outgoing.source or find_line(app, caller()))
+
+
+def warn(message: str, source: Source) -> None:
+    """Warn of an app's answer, at a line of the test or the app."""
+    code, line = source
     warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
 
 
@@ -548,26 +530,3 @@ def plain_text(body: bytes) -> str:
     text = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     text = html.unescape(re.sub(r"<[^>]*>", " ", text))
     return " ".join(text.split())[:_LONGEST_QUOTE]
-
-
-def _fault(request: str, what: str) -> AssertionError:
-    return AssertionError(f"the app broke PEP 3333 in its answer to {request}: it {what}")
-
-
-def _environ(path: str, body: bytes, remote_address: str) -> dict[str, Any]:
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "POST",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "CONTENT_TYPE": FORM[1],
-        "CONTENT_LENGTH": str(len(body)),
-        "REMOTE_ADDR": remote_address,
-        "SERVER_NAME": "localhost",
-        "HTTP_HOST": "localhost",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": sys.stderr,
-    }
-    setup_testing_defaults(environ)
-    return environ

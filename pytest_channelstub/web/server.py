@@ -18,13 +18,12 @@ from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._service.delivery import (
     LONGEST_READ,
+    Answer,
     ChannelAppWarning,
-    StartResponse,
     caller,
-    check_answer,
-    check_body,
     find_line,
     plain_text,
+    warn,
 )
 from pytest_channelstub.web.long_poll import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
@@ -172,9 +171,23 @@ class ChannelServer:
             )
 
     def _answer_request(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        """Hand a request on, and keep what goes wrong with its answer."""
+        """Pass on what the app answers, and keep what goes wrong with that."""
+        # Werkzeug has a number here, where PEP 3333 wants a str.
+        environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
+        has_body = environ["REQUEST_METHOD"] != "HEAD"
+        answer = Answer(self._middleware, environ, start_response)
+        report = b""
         try:
-            yield from self._check_answer(environ, start_response)
+            with contextlib.closing(iter(answer)) as parts:
+                for part in parts:
+                    if answer.code >= _SERVER_ERROR:
+                        report += part
+                    elif has_body:
+                        yield part
+            if answer.code >= _SERVER_ERROR:
+                # Before the browser has the answer: the test may end with it.
+                self._record_error(answer, plain_text(report[:LONGEST_READ]))
+                yield report if has_body else b""
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -186,41 +199,19 @@ class ChannelServer:
             start_response("500 Internal Server Error", headers, sys.exc_info())
             yield text.encode()
 
-    def _check_answer(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        has_body = environ["REQUEST_METHOD"] != "HEAD"
-        start = StartResponse(request, start_response)
-        answer = self._middleware(environ, start)
-        error = b""
-        try:
-            for part in check_answer(answer, request):
-                check_body(part, request)
-                if int(start.check_started()[:3]) >= _SERVER_ERROR:
-                    error += part
-                elif has_body:
-                    yield part
-        finally:
-            if hasattr(answer, "close"):
-                answer.close()
-        status = start.check_started()
-        if int(status[:3]) >= _SERVER_ERROR:
-            # Before the browser has the answer: the test may end with it.
-            self._record_error(request, status, plain_text(error[:LONGEST_READ]))
-            yield error if has_body else b""
-
-    def _record_error(self, request: str, status: str, text: str) -> None:
+    def _record_error(self, answer: Answer, text: str) -> None:
         """Record and warn of an answer with which a framework reports an exception."""
-        quote = f": {shorten_repr(text)}" if text else ""
-        failure = ("request", None, request, f"{status}{quote}")
+        request, status, quoted = answer.request, answer.status, shorten_repr(text)
+        outcome = f"{status}: {quoted}" if text else status
+        failure = ("request", None, request, outcome)
         self._stub._step(self._stub._plan_failure, *failure, needs_open=False)
-        began = f", which began {shorten_repr(text)}" if text else ""
+        began = f", which began {quoted}" if text else ""
         message = (
             f"the app answered {status!r} to {request}{began}: have the framework let the "
             "exception through, so that the test fails with its traceback"
         )
-        code, line = find_line(self._middleware.app, self._find_origin())
         try:
-            warnings.warn_explicit(message, ChannelAppWarning, code.co_filename, line, registry={})
+            warn(message, find_line(self._middleware.app, self._find_origin()))
         except ChannelAppWarning as warning:  # a filter makes it an error
             self._errors.append(warning)
 
@@ -298,12 +289,6 @@ class _Handler(WSGIRequestHandler):
             super().run_wsgi()
         finally:
             self.server.answering.discard(thread)
-
-    def make_environ(self) -> dict[str, Any]:
-        """The request as WSGI has it; Werkzeug's has a number, where PEP 3333 wants a str."""
-        environ: dict[str, Any] = super().make_environ()
-        environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
-        return environ
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log an answer; Werkzeug's own way fails where the target is not a URL."""
