@@ -6,7 +6,9 @@ import contextlib
 import select
 import socket
 import threading
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record.timeline import MICROSECONDS
@@ -14,7 +16,7 @@ from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._tokens import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pytest_channelstub._service.state import Step
     from pytest_channelstub._service.stub import ChannelServiceStub, Lease
@@ -27,8 +29,20 @@ _LOOK_AGAIN = 0.25  # seconds
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows has none
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a request of a page, or of another client, asks for."""
+
+    token: str
+    page: str  # what the page calls itself; empty for a client that is not our script
+    wait: float  # how long a poll may be held, in real seconds
+    next_poll_within: float  # real seconds; 0 if the client does not say
+    connection: Any  # where the answer goes; None where the server does not show it
+    stopping: threading.Event  # set once the server holds no poll
+
+
 class Page:
-    """A page that has connected, as our script names it.
+    """A page that has connected, as our script names it; or another client, during a held poll.
 
     Its client stays connected while a request of the page is under way, and then until
     the time by which the page has said that it polls again. Without that, an advance of
@@ -38,10 +52,12 @@ class Page:
     a test begins without pages, so that what earlier ones say changes nothing.
     """
 
-    def __init__(self, stub: ChannelServiceStub, token: str, name: str) -> None:
-        self.client_id: str = _read_client_id(token)
-        self._token = token
-        self._name = name
+    def __init__(self, stub: ChannelServiceStub, query: Query) -> None:
+        read = _read(query.token)
+        self.client_id: str = read.client_id
+        self._expires = read.expires * MICROSECONDS
+        self._token = query.token
+        self._name = query.page
         self._stub = stub
         self._under_way = 0
         self._lease: Lease | None = None
@@ -52,18 +68,20 @@ class Page:
         """Whether a request is under way, or the page is to poll again."""
         return self._lease is not None
 
-    def is_known(self) -> bool:
+    def _is_known(self) -> bool:
         """Whether the page has connected in this test, and has not left."""
         return self._stub._pages.get((self.client_id, self._name)) is self
 
-    def connect(self, next_poll_within: Callable[[], float]) -> None:
+    def _is_wanted(self, query: Query) -> bool:
+        """Whether anybody is there to answer."""
+        return (self._is_known() or not self._name) and not has_ended(query.connection)
+
+    def connect(self, query: Query) -> None:
         """Connect the page, and its client; an error if the token is not valid."""
-        try:
-            with self.request(next_poll_within):
-                self._stub._step(self._plan_connect)
-        except Error:
-            self.end()
-            raise
+        with self._request(query):
+            result = self._stub._step(self._plan_connect)
+        if isinstance(result, Error):
+            raise result
 
     def _plan_connect(self, step: Step) -> str | Error | None:
         result = self._stub._plan_connect(step, self._token, "refresh")
@@ -80,7 +98,7 @@ class Page:
 
     def _plan_leave(self, step: Step) -> None:
         pages = self._stub._pages
-        if not self.is_known():
+        if not self._is_known():
             return
         step.do(pages.pop, (self.client_id, self._name), None)
         # Seen in the same step: a page that connects now is there, or connects the client again.
@@ -89,13 +107,38 @@ class Page:
         if is_last and self._stub._state.queue(self.client_id) is not None:
             self._stub._plan_end(step, self.client_id, "close", self._token)
 
-    @contextlib.contextmanager
-    def request(self, next_poll_within: Callable[[], float]) -> Iterator[None]:
-        """Keep the client connected during a request, and until the next one.
+    def poll(self, query: Query) -> str | None:
+        """Poll, and where there is no message wait for one.
 
-        Asked when this request ends, `next_poll_within` says within how many real seconds
-        the next one comes; 0 if none is to come.
+        Whether the poll is wanted is asked in the step that takes a message: one that was
+        taken cannot be put back. None comes where the client was disconnected meanwhile.
         """
+        poll = partial(self._stub._poll, query.token, READER, partial(self._is_wanted, query))
+        with self._request(query):
+            until = real_monotonic() + query.wait
+            message = poll()
+            while message is None and self._wait(query, until):
+                message = poll()
+        return message
+
+    def _wait(self, query: Query, until: float) -> bool:
+        """Wait until a poll finds a message, or the token expired; False for neither."""
+        stub = self._stub
+        while self._is_wanted(query) and not (stub._is_closed or query.stopping.is_set()):
+            now = stub._touch()
+            with stub._lock:
+                queue = stub._state.queue(self.client_id)
+                if queue or self._expires <= now:
+                    return True
+                left = until - real_monotonic()
+                if queue is None or left <= 0:
+                    return False
+                stub._changed.wait(min(left, _LOOK_AGAIN))
+        return False
+
+    @contextlib.contextmanager
+    def _request(self, query: Query) -> Iterator[None]:
+        """Keep the client connected during a request, and until the next one."""
         with self._stub._lock:
             self._under_way += 1
             self._cancel_timer()
@@ -107,7 +150,8 @@ class Page:
                 _end(before)  # of another request of the page that has begun meanwhile
             yield
         finally:
-            self._finish(next_poll_within())
+            is_last = query.stopping.is_set() or not self._is_wanted(query)
+            self._finish(0 if is_last else query.next_poll_within)
 
     def end(self) -> None:
         """Keep the client connected no longer; it has two seconds on the stub's clock."""
@@ -153,44 +197,13 @@ def _end(lease: Lease | None) -> None:
         lease.end()
 
 
-def _read_client_id(token: str) -> str:
-    read = _tokens.read(token)
-    return "" if read is None else read.client_id
+def _read(token: str) -> _tokens.Token:
+    return _tokens.read(token) or _tokens.Token("", 0, "")
 
 
-def find_page(stub: ChannelServiceStub, token: str, name: str) -> Page | None:
-    """A page of a token's client; None if it has not connected in this test, or has left."""
-    return cast("Page | None", stub._pages.get((_read_client_id(token), name)))
-
-
-def hold_poll(
-    stub: ChannelServiceStub,
-    token: str,
-    wait: float,
-    is_wanted: Callable[[], bool],
-    stopping: threading.Event,
-) -> str | None:
-    """Poll, and where there is no message wait for one, for at most so many real seconds.
-
-    Whether anybody is there to answer is asked in the step that takes a message: one that
-    was taken cannot be put back. None comes where the client was disconnected meanwhile.
-    """
-    until = real_monotonic() + wait
-    message = stub._poll(token, READER, is_wanted=is_wanted)
-    read = _tokens.read(token) or _tokens.Token("", 0, "")
-    while message is None and is_wanted() and not (stub._is_closed or stopping.is_set()):
-        now = stub._touch()
-        with stub._lock:
-            queue = stub._state.queue(read.client_id)
-            left = until - real_monotonic()
-            is_ready = bool(queue) or read.expires * MICROSECONDS <= now
-            if not is_ready:
-                if queue is None or left <= 0:
-                    return None
-                stub._changed.wait(min(left, _LOOK_AGAIN))
-        if is_ready:
-            message = stub._poll(token, READER, is_wanted=is_wanted)
-    return message
+def find_page(stub: ChannelServiceStub, query: Query) -> Page | None:
+    """The page that asks; None if it has not connected in this test, or has left."""
+    return cast("Page | None", stub._pages.get((_read(query.token).client_id, query.page)))
 
 
 def has_ended(connection: socket.socket | None) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pytest_channelstub._record.formatting import hide_frame
 from pytest_channelstub._service.stub import ChannelServiceStub
 from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
-from pytest_channelstub.web.long_poll import READER, Page, find_page, has_ended, hold_poll
+from pytest_channelstub.web.long_poll import READER, Page, Query, find_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,15 +39,6 @@ class _Answer:
     content_type: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     status: str = "200 OK"
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    token: str
-    page: str  # what the page calls itself; empty for a client that is not our script
-    wait: float  # real seconds
-    next_poll_within: float  # real seconds
-    connection: Any  # where the answer goes; None where the server does not show it
 
 
 class ChannelMiddleware:
@@ -127,66 +118,55 @@ class ChannelMiddleware:
         except TokenTimedOutError:
             return _Answer(status="401 Token+timed+out.")
 
-    def _connect(self, query: _Query) -> _Answer:
+    def _connect(self, query: Query) -> _Answer:
         if query.page:
-            page = Page(self.stub, query.token, query.page)
-            page.connect(lambda: self._next_poll_within(query))
+            Page(self.stub, query).connect(query)
         else:
             self.stub.connect_channel(query.token)
         return _Answer(b"1", "text/plain")
 
-    def _poll(self, query: _Query) -> _Answer:
+    def _poll(self, query: Query) -> _Answer:
+        message = self._take_message(query)
+        if message is None:
+            return _Answer()
+        # What is no text for UTF-8, half a surrogate pair, becomes a question mark.
+        return _Answer(message.encode("utf-8", "replace"), "application/json")
+
+    def _take_message(self, query: Query) -> str | None:
         if not isinstance(self.stub, ChannelServiceStub):
-            return _message(self.stub.connect_and_pop_first_message(query.token))
+            return self.stub.connect_and_pop_first_message(query.token)
         if query.page:
-            return _message(self._poll_as_page(query))
-        if not query.wait:
-            return _message(self.stub._poll(query.token, READER))
-        lease = self.stub._keep_alive(query.token)
-        try:
-            return _message(self._hold(query, lambda: not has_ended(query.connection)))
-        finally:
-            lease.end()
+            page = find_page(self.stub, query)
+            if page is None:  # it is of an earlier test, or it has left
+                self.stub.validate_token_and_extract_client_id(query.token)
+                return None
+            return page.poll(query)
+        if query.wait:
+            return Page(self.stub, query).poll(query)
+        return self.stub._poll(query.token, READER)
 
-    def _poll_as_page(self, query: _Query) -> str | None:
-        page = find_page(self.stub, query.token, query.page)
-        if page is None:  # it is of an earlier test, or it has left
-            self.stub.validate_token_and_extract_client_id(query.token)
-            return None
-
-        def is_wanted() -> bool:
-            return page.is_known() and not has_ended(query.connection)
-
-        with page.request(lambda: self._next_poll_within(query) if is_wanted() else 0):
-            return self._hold(query, is_wanted)
-
-    def _hold(self, query: _Query, is_wanted: Callable[[], bool]) -> str | None:
-        return hold_poll(self.stub, query.token, query.wait, is_wanted, self._stopping)
-
-    def _disconnect(self, query: _Query) -> _Answer:
+    def _disconnect(self, query: Query) -> _Answer:
         client_id = self.stub.validate_token_and_extract_client_id(query.token)
         if not query.page:
             self.stub.disconnect(client_id)
-        elif page := find_page(self.stub, query.token, query.page):
+        elif page := find_page(self.stub, query):
             page.leave()
         return _Answer()
 
-    def _read_query(self, environ: dict[str, Any], fields: dict[str, list[str]]) -> _Query:
+    def _read_query(self, environ: dict[str, Any], fields: dict[str, list[str]]) -> Query:
         # Somebody's own stub knows no pages, and does not say when a message comes. A server
         # of one thread would answer nobody else while it holds a poll.
-        is_own = isinstance(self.stub, ChannelServiceStub)
-        may_hold = is_own and environ.get("wsgi.multithread", True)
+        page = fields.get("page", [""])[0] if isinstance(self.stub, ChannelServiceStub) else ""
         wait = _seconds(fields, "wait", _LONGEST_HOLD)
-        return _Query(
+        next_poll_within = _seconds(fields, "next_poll_within", _LONGEST_PAUSE)
+        return Query(
             token=fields["channel"][0],
-            page=fields.get("page", [""])[0] if is_own else "",
-            wait=wait if may_hold else 0,
-            next_poll_within=_seconds(fields, "next_poll_within", _LONGEST_PAUSE),
+            page=page,
+            wait=wait if environ.get("wsgi.multithread", True) else 0,
+            next_poll_within=next_poll_within if page else 0,
             connection=environ.get("werkzeug.socket") or environ.get("gunicorn.socket"),
+            stopping=self._stopping,
         )
-
-    def _next_poll_within(self, query: _Query) -> float:
-        return 0 if self._stopping.is_set() else query.next_poll_within
 
 
 def _seconds(fields: dict[str, list[str]], name: str, longest: float) -> float:
@@ -195,13 +175,6 @@ def _seconds(fields: dict[str, list[str]], name: str, longest: float) -> float:
     if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", text, re.ASCII):
         raise ValueError
     return min(float(text), longest)
-
-
-def _message(message: str | None) -> _Answer:
-    if message is None:
-        return _Answer()
-    # What is no text for UTF-8, half a surrogate pair, becomes a question mark.
-    return _Answer(message.encode("utf-8", "replace"), "application/json")
 
 
 def _cors_headers(environ: dict[str, Any]) -> Headers:
