@@ -15,7 +15,6 @@ from pytest_channelstub._record.formatting import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from pytest_channelstub._service.stub import ChannelServiceStub, Lease
@@ -96,12 +95,7 @@ class ChannelClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     @property
@@ -127,8 +121,7 @@ class ChannelClient:
             RuntimeError: The client was closed.
         """
         if self._closed:
-            message = f"the client of {self.client_id!r} is closed: open another to read on"
-            raise RuntimeError(message)
+            raise RuntimeError(self._explain_nothing())
         return self._stub._poll(self.token, "client", received=self.received)
 
     def receive(self) -> str:
@@ -177,10 +170,7 @@ class ChannelClient:
             self._stub._leave(self)
 
     def _end_lease(self) -> None:
-        """Keep the connection alive no longer; it ends two seconds from now.
-
-        Nothing happens without `keep_alive`, or a second time.
-        """
+        """Keep the connection alive no longer; it ends two seconds from now."""
         if self._lease is not None:
             self._lease.end()
 
@@ -191,14 +181,7 @@ class ChannelClient:
 
 
 class Connector:
-    """What the fixture `channel_client` gives: called, it connects a client.
-
-    Args:
-        stub: The service.
-
-    Attributes:
-        clients: Those that it has connected.
-    """
+    """What the fixture `channel_client` gives: called, it connects a client."""
 
     def __init__(self, stub: ChannelServiceStub) -> None:
         # A failure's traceback keeps its test's clients: on a stub that outlives the test they
@@ -240,4 +223,3 @@ class ConnectClient(Protocol):
         self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
         """Create a channel and connect a client to it."""
-        ...

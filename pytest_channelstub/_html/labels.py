@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from operator import eq
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._record.formatting import width
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
 _ELLIPSIS = "\u2026"
 # A backslash before it would make it text about an escape, and no escape.
@@ -27,7 +28,7 @@ class Labels:
     def __init__(self, messages: Iterable[str]) -> None:
         texts = sorted({readable(message) for message in messages})
         self.longest = max(map(width, texts), default=0)
-        self._branches = dict(zip(texts, _find_branches(texts), strict=True))
+        self._branches = _find_branches(texts)
 
     def shorten(self, message: str, room: int) -> str:
         """Return one of the messages in at most `room` columns."""
@@ -74,25 +75,19 @@ def escape_unprintable(text: str) -> str:
     )
 
 
-def _find_branches(texts: Sequence[str]) -> list[set[int]]:
+def _find_branches(texts: list[str]) -> dict[str, set[int]]:
     """For each of some sorted texts, the places at which another one begins to differ."""
-    branches: list[set[int]] = [set() for _ in texts]
-    for order in (range(len(texts)), range(len(texts) - 1, -1, -1)):
-        # What a text shares with those before it never grows with their distance.
+    branches: dict[str, set[int]] = {text: set() for text in texts}
+    for order in (texts, texts[::-1]):
+        # How many characters a text shares with those before it: fewer with their distance.
         shared: list[int] = []
-        for before, index in pairwise(order):
-            common = _count_shared(texts[before], texts[index])
+        for before, text in pairwise(order):
+            common = sum(takewhile(bool, map(eq, before, text)))
             while shared and shared[-1] >= common:
                 shared.pop()
             shared.append(common)
-            branches[index].update(shared)
+            branches[text].update(shared)
     return branches
-
-
-def _count_shared(one: str, other: str) -> int:
-    """Return the length of what two texts have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _show(text: str, shown: set[int], places: Iterable[int], room: int) -> None:

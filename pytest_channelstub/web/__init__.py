@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pytest_channelstub.web.middleware import ChannelMiddleware
-    from pytest_channelstub.web.server import ChannelServer
+from pytest_channelstub.web.middleware import ChannelMiddleware
 
-_HOMES = {"ChannelMiddleware": "middleware", "ChannelServer": "server"}
+if TYPE_CHECKING:
+    from pytest_channelstub.web.server import ChannelServer
 
 __all__ = ["ChannelMiddleware", "ChannelServer"]
 
 
 def __getattr__(name: str) -> object:
     # The server needs Werkzeug, which the middleware can do without.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        return getattr(importlib.import_module(f"{__name__}.server"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,12 +7,12 @@ import importlib
 import signal
 import sys
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub._appengine import importing
 from pytest_channelstub._record.formatting import format_exception
+from pytest_channelstub._record.timeline import to_event
 from pytest_channelstub._service.stub import ChannelServiceStub
 
 if TYPE_CHECKING:
@@ -91,19 +91,15 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
     """Print what happens, in order, each event once the app has answered what follows from it."""
     count = 0
     while True:
-        with stub._lock:
-            stub._changed.wait_for(partial(_is_ready, stub, count), _LOOK_AGAIN)
-        while _is_ready(stub, count):
-            _write(str(stub.timeline[count]))
+        for row in stub.timeline._rows[count:]:
+            if row.answer is not None and not row.answer.is_answered:
+                break
+            _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():
             traceback.print_exception(error)
-
-
-def _is_ready(stub: ChannelServiceStub, count: int) -> bool:
-    """Whether the event after so many is there, and the app has answered."""
-    rows = stub.timeline._rows[count : count + 1]
-    return bool(rows) and (rows[0].answer is None or rows[0].answer.is_answered)
+        with stub._lock:
+            stub._changed.wait(_LOOK_AGAIN)
 
 
 def _write(line: str) -> None:

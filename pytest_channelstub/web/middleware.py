@@ -104,11 +104,12 @@ class ChannelMiddleware:
 
     def _command(self, environ: dict[str, Any]) -> _Answer:
         # WSGI hands over bytes as Latin-1; a page that did not quote sent UTF-8.
-        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
-        fields = parse_qs(query.decode("utf-8", "replace"), keep_blank_values=True)
+        sent = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        parsed = parse_qs(sent.decode("utf-8", "replace"), keep_blank_values=True)
+        fields = {name: values[0] for name, values in parsed.items()}
         commands = {"connect": self._connect, "poll": self._poll, "disconnect": self._disconnect}
         try:
-            command, query = commands[fields["command"][0]], self._read_query(environ, fields)
+            command, query = commands[fields["command"]], self._read_query(environ, fields)
         except (KeyError, ValueError):
             return _Answer(status="400 Bad Request")
         try:
@@ -153,14 +154,14 @@ class ChannelMiddleware:
             page.leave()
         return _Answer()
 
-    def _read_query(self, environ: dict[str, Any], fields: dict[str, list[str]]) -> Query:
+    def _read_query(self, environ: dict[str, Any], fields: dict[str, str]) -> Query:
         # Somebody's own stub knows no pages, and does not say when a message comes. A server
         # of one thread would answer nobody else while it holds a poll.
-        page = fields.get("page", [""])[0] if isinstance(self.stub, ChannelServiceStub) else ""
+        page = fields.get("page", "") if isinstance(self.stub, ChannelServiceStub) else ""
         wait = _seconds(fields, "wait", _LONGEST_HOLD)
         next_poll_within = _seconds(fields, "next_poll_within", _LONGEST_PAUSE)
         return Query(
-            token=fields["channel"][0],
+            token=fields["channel"],
             page=page,
             wait=wait if environ.get("wsgi.multithread", True) else 0,
             next_poll_within=next_poll_within if page else 0,
@@ -169,8 +170,8 @@ class ChannelMiddleware:
         )
 
 
-def _seconds(fields: dict[str, list[str]], name: str, longest: float) -> float:
-    text = fields.get(name, [""])[0] or "0"
+def _seconds(fields: dict[str, str], name: str, longest: float) -> float:
+    text = fields.get(name) or "0"
     # Plain digits: float() would take "nan" as well.
     if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", text, re.ASCII):
         raise ValueError
