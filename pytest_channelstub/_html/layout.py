@@ -32,6 +32,7 @@ _ALL_LANES = 1060
 _RIGHT_MARGIN = 190
 _TOP = 24
 _BREAK = 40
+BREAK_Y = -33  # a break's middle, seen from that of the row below
 _LONGEST_DRAWN = 20  # seconds; a longer time without events is a break
 _TOKEN_COLUMNS = 3
 _QUEUE_KINDS = ("send", "read", "clear", "reset")
@@ -44,14 +45,8 @@ class Row:
     index: int
     event: Event
     y: int  # its middle
+    break_before: float = 0.0  # seconds that are left out; negative where the clock was set back
     count: int = 1
-
-
-class Break(NamedTuple):
-    """A time without events that is left out."""
-
-    y: int  # its middle
-    seconds: float  # negative where the clock was set back
 
 
 class Band(NamedTuple):
@@ -104,7 +99,7 @@ class Layout:
             for _, event in drawn
             if event.message is not None and event.kind != "request"
         )
-        self.rows, self.breaks = _place_rows(drawn)
+        self.rows = _place_rows(drawn)
         self.instants = [list(rows) for _, rows in groupby(self.rows, lambda row: row.event.at)]
         self._ys = {
             index: row.y for row in self.rows for index in range(row.index, row.index + row.count)
@@ -185,27 +180,21 @@ class Layout:
         return bars
 
 
-def _place_rows(drawn: Iterable[tuple[int, Event]]) -> tuple[list[Row], list[Break]]:
-    """Return the rows, and the breaks between them."""
+def _place_rows(drawn: Iterable[tuple[int, Event]]) -> list[Row]:
     rows: list[Row] = []
-    breaks: list[Break] = []
     before = 0.0  # when the last event was
     for index, event in drawn:
+        elapsed, before = event.at - before, event.at
         if not rows:
             rows.append(Row(index, event, _TOP))
         elif _shares_row(rows[-1], index, event):
             rows[-1].count += 1
+        elif 0 <= elapsed <= _LONGEST_DRAWN:
+            space = round(5 + 7 * math.log2(1 + elapsed)) if elapsed else 0
+            rows.append(Row(index, event, rows[-1].y + ROW + space))
         else:
-            elapsed = event.at - before
-            y = rows[-1].y + ROW
-            if 0 <= elapsed <= _LONGEST_DRAWN:
-                y += round(5 + 7 * math.log2(1 + elapsed)) if elapsed else 0
-            else:
-                breaks.append(Break(y + (_BREAK - ROW) // 2, elapsed))
-                y += _BREAK
-            rows.append(Row(index, event, y))
-        before = event.at
-    return rows, breaks
+            rows.append(Row(index, event, rows[-1].y + ROW + _BREAK, elapsed))
+    return rows
 
 
 def _shares_row(row: Row, index: int, event: Event) -> bool:

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._html.labels import cut, escape_unprintable
-from pytest_channelstub._html.layout import APP_X, LETTER, ROW
+from pytest_channelstub._html.layout import APP_X, BREAK_Y, LETTER, ROW
 from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_channelstub._html.layout import Band, Break, Lane, Layout, Row, TokenBar
+    from pytest_channelstub._html.layout import Band, Lane, Layout, Row, TokenBar
 
 MESSAGE_LIMIT = 2000
 """How many characters of a message a description shows."""
@@ -46,7 +46,7 @@ def draw_picture(chart: Layout) -> str:
         _rect("shade", 0, rows[0].y - ROW // 2, chart.width, rows[-1].y - rows[0].y + ROW)
         for rows in chart.instants[1::2]
     ]
-    breaks = [_draw_break(chart, each) for each in chart.breaks]
+    breaks = [_draw_break(chart, row) for row in chart.rows if row.break_before]
     events = [_draw_event(chart, row) for row in chart.rows]
     return "\n".join([*shades, *_draw_lifelines(chart), *breaks, *events])
 
@@ -57,10 +57,11 @@ def draw_times(chart: Layout) -> str:
         _text(chart.gutter - 9, rows[0].y, chart.format_time(rows[0].event.at), "time end")
         for rows in chart.instants
     ]
-    for each in chart.breaks:
-        direction = "later" if each.seconds > 0 else "back"
-        label = f"{formatting.format_duration(each.seconds)} {direction}"
-        parts.append(_text(9, each.y, label, "idle on"))
+    for row in chart.rows:
+        if row.break_before:
+            direction = "later" if row.break_before > 0 else "back"
+            label = f"{formatting.format_duration(row.break_before)} {direction}"
+            parts.append(_text(9, row.y + BREAK_Y, label, "idle on"))
     return "\n".join(parts)
 
 
@@ -124,12 +125,13 @@ def _draw_band(lane: Lane, band: Band) -> str:
     return _group("connection", band.title, _path("live", f"M{outline}z"))
 
 
-def _draw_break(chart: Layout, each: Break) -> str:
+def _draw_break(chart: Layout, row: Row) -> str:
     """Draw two wavy lines across all lanes."""
+    y = row.y + BREAK_Y
     wave = "q6 -5 12 0t12 0" * (chart.width // 24 + 1)
-    cover = _rect("cover", 0, each.y - 4, chart.width, 8)
-    waves = _path("wave", f"M0 {each.y - 4}{wave}M0 {each.y + 4}{wave}")
-    return f'<g class="break{"" if each.seconds > 0 else " back"}">{cover}{waves}</g>'
+    cover = _rect("cover", 0, y - 4, chart.width, 8)
+    waves = _path("wave", f"M0 {y - 4}{wave}M0 {y + 4}{wave}")
+    return f'<g class="break{"" if row.break_before > 0 else " back"}">{cover}{waves}</g>'
 
 
 def _draw_event(chart: Layout, row: Row) -> str:

@@ -11,7 +11,7 @@
 
   // Kept, so that a page under test may put doubles in their place.
   const fetch = globalThis.fetch.bind(globalThis);
-  const { setTimeout, clearTimeout } = globalThis;
+  const setTimeout = globalThis.setTimeout;
   // A browser has them for pages of this machine, and for https.
   const locks = navigator.locks;
 
@@ -72,7 +72,7 @@
     send(data) {
       if (this.readyState !== OPEN) return false;
       const key = this.token_.split("-").slice(4).join("-"); // the client id
-      post(this, new URLSearchParams({ key, msg: data })).catch((failure) => report(this, failure));
+      post(new URLSearchParams({ key, msg: data })).catch((failure) => report(this, failure));
       return true;
     }
 
@@ -164,7 +164,7 @@
     return command === "poll" && response.headers.has("Content-Type") ? text : null;
   }
 
-  async function post(socket, body) {
+  async function post(body) {
     const response = await fetch(resolve("receive"), { method: "POST", body });
     if (!response.ok) throw new Failure(response.status, response.statusText);
   }
@@ -185,13 +185,8 @@
   }
 
   function pause(socket, milliseconds) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      socket.aborter_.signal.addEventListener("abort", () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    const time = new Promise((resolve) => setTimeout(resolve, milliseconds));
+    return Promise.race([time, socket.ended_]);
   }
 
   function fail(socket, failure) {
