@@ -59,14 +59,13 @@ class Page:
         self._token = query.token
         self._name = query.page
         self._stub = stub
-        self._under_way = 0
-        self._lease: Lease | None = None
-        self._timer: threading.Timer | None = None
+        # Of the requests under way, and of those after which the page is to poll again in time.
+        self._leases: dict[Lease, threading.Timer] = {}
 
     @property
     def is_there(self) -> bool:
         """Whether a request is under way, or the page is to poll again."""
-        return self._lease is not None
+        return bool(self._leases)
 
     def _is_known(self) -> bool:
         """Whether the page has connected in this test, and has not left."""
@@ -139,61 +138,35 @@ class Page:
     @contextlib.contextmanager
     def _request(self, query: Query) -> Iterator[None]:
         """Keep the client connected during a request, and until the next one."""
-        with self._stub._lock:
-            self._under_way += 1
-            self._cancel_timer()
+        lease = self._stub._keep_alive(self._token)
+        timer = threading.Timer(query.next_poll_within, self._end, [lease])
+        timer.daemon = True
         try:
-            if self._lease is None:
-                lease = self._stub._keep_alive(self._token)
-                with self._stub._lock:
-                    before, self._lease = self._lease, lease
-                _end(before)  # of another request of the page that has begun meanwhile
+            waiting = [each for each, other in self._leases.copy().items() if other.is_alive()]
+            self._leases[lease] = timer
+            for each in waiting:
+                self._end(each)
             yield
         finally:
-            is_last = query.stopping.is_set() or not self._is_wanted(query)
-            self._finish(0 if is_last else query.next_poll_within)
+            is_last = not query.next_poll_within or query.stopping.is_set()
+            if is_last or not self._is_wanted(query):
+                self._end(lease)
+            else:
+                timer.start()
 
     def end(self) -> None:
         """Keep the client connected no longer; it has two seconds on the stub's clock."""
-        with self._stub._lock:
-            timer, lease = self._timer, self._take_lease()
-        _end(lease)
-        if timer is not None:  # cancelled; its thread ends at once
-            timer.join()
+        leases = self._leases.copy()
+        for lease in leases:
+            self._end(lease)
+        for timer in leases.values():
+            if timer.is_alive():  # cancelled; its thread ends at once
+                timer.join()
 
-    def _finish(self, seconds: float) -> None:
-        with self._stub._lock:
-            self._under_way -= 1
-            if self._under_way or self._lease is None:
-                return
-            if seconds > 0:
-                self._timer = threading.Timer(seconds, self._expire)
-                self._timer.daemon = True
-                self._timer.start()
-                return
-            lease = self._take_lease()
-        _end(lease)
-
-    def _expire(self) -> None:
-        with self._stub._lock:
-            if self._timer is not threading.current_thread():  # cancelled as it fired
-                return
-            lease = self._take_lease()
-        _end(lease)
-
-    def _take_lease(self) -> Lease | None:
-        self._cancel_timer()
-        lease, self._lease = self._lease, None
-        return lease
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-def _end(lease: Lease | None) -> None:
-    if lease is not None:
+    def _end(self, lease: Lease) -> None:
+        timer = self._leases.pop(lease, None)
+        if timer is not None:
+            timer.cancel()
         lease.end()
 
 

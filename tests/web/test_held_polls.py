@@ -297,7 +297,9 @@ def test_two_polls_of_a_page_that_begin_at_once_keep_it_once(middleware, stub, a
 def test_a_timer_that_was_cancelled_as_it_fired_ends_nothing(middleware, stub, alice):
     connect(middleware, alice, "p")
     [page] = stub._pages.values()
-    page._expire()
+    [timer] = page._leases.values()
+    poll(middleware, alice, wait=0, page="p")
+    timer.function(*timer.args)
     stub.clock.advance(60)
     assert stub.is_connected("alice")
 
