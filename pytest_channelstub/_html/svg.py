@@ -115,14 +115,14 @@ def _draw_token_bar(chart: Layout, lane: Lane, bar: TokenBar) -> str:
 
 def _draw_band(lane: Lane, band: Band) -> str:
     """Draw a connection, as wide as its queue is long."""
-    right: list[str] = []
-    left: list[str] = []
-    for (top, depth), (bottom, _) in pairwise(band.steps):
-        half = _half_width(depth)
-        right.append(f"{lane.x + half} {top}L{lane.x + half} {bottom}")
-        left.append(f"{lane.x - half} {bottom}L{lane.x - half} {top}")
-    outline = "L".join([*right, *reversed(left)])
-    return _group("connection", band.title, _path("live", f"M{outline}z"))
+    corners = [
+        (_half_width(depth), y)
+        for (top, depth), (bottom, _) in pairwise(band.steps)
+        for y in (top, bottom)
+    ]
+    right = [f"{lane.x + half} {y}" for half, y in corners]
+    left = [f"{lane.x - half} {y}" for half, y in reversed(corners)]
+    return _group("connection", band.title, _path("live", f"M{'L'.join(right + left)}z"))
 
 
 def _draw_break(chart: Layout, row: Row) -> str:

@@ -509,12 +509,9 @@ def _advise(outgoing: Outgoing) -> str:
 
 
 def find_line(app: App | None, origin: Source | None) -> Source:
-    """The line to which a warning of an app points: the app's, or the test's.
+    """The line to which a warning of an app points: the app's own, or `origin`.
 
-    Args:
-        app: The app. Of one that is an object of a framework, the framework's own line is
-            known, which helps nobody.
-        origin: The line that caused what is warned of, or gave the app.
+    Of an app that is an object of a framework, the framework's line would help nobody.
     """
     function = inspect.unwrap(app) if callable(app) else app
     code = getattr(function, "__code__", None) or getattr(type(app).__call__, "__code__", None)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_channelstub import _tokens
-from pytest_channelstub._record.timeline import MICROSECONDS
 from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._tokens import Error
 
@@ -53,11 +52,9 @@ class Page:
     """
 
     def __init__(self, stub: ChannelServiceStub, query: Query) -> None:
-        read = _read(query.token)
-        self.client_id: str = read.client_id
-        self._expires = read.expires * MICROSECONDS
+        self._key = _key(query)
+        self.client_id, self._name = self._key
         self._token = query.token
-        self._name = query.page
         self._stub = stub
         # Of the requests under way, and of those after which the page is to poll again in time.
         self._leases: dict[Lease, threading.Timer] = {}
@@ -69,7 +66,7 @@ class Page:
 
     def _is_known(self) -> bool:
         """Whether the page has connected in this test, and has not left."""
-        return self._stub._pages.get((self.client_id, self._name)) is self
+        return self._stub._pages.get(self._key) is self
 
     def _is_wanted(self, query: Query) -> bool:
         """Whether anybody is there to answer."""
@@ -85,7 +82,7 @@ class Page:
     def _plan_connect(self, step: Step) -> str | Error | None:
         result = self._stub._plan_connect(step, self._token, "refresh")
         if not isinstance(result, Error):
-            step.do(self._stub._pages.__setitem__, (self.client_id, self._name), self)
+            step.do(self._stub._pages.__setitem__, self._key, self)
         return result
 
     def leave(self) -> None:
@@ -96,13 +93,12 @@ class Page:
             self.end()
 
     def _plan_leave(self, step: Step) -> None:
-        pages = self._stub._pages
         if not self._is_known():
             return
-        step.do(pages.pop, (self.client_id, self._name), None)
+        step.do(self._stub._pages.pop, self._key, None)
         # Seen in the same step: a page that connects now is there, or connects the client again.
-        others = (page for page in pages.copy().values() if page is not self and page.is_there)
-        is_last = all(page.client_id != self.client_id for page in others)
+        there = {page for page in self._stub._pages.copy().values() if page.is_there} - {self}
+        is_last = self.client_id not in {page.client_id for page in there}
         if is_last and self._stub._state.queue(self.client_id) is not None:
             self._stub._plan_end(step, self.client_id, "close", self._token)
 
@@ -127,7 +123,7 @@ class Page:
             now = stub._touch()
             with stub._lock:
                 queue = stub._state.queue(self.client_id)
-                if queue or self._expires <= now:
+                if queue or stub._client_id(self._token, now) is None:
                     return True
                 left = until - real_monotonic()
                 if queue is None or left <= 0:
@@ -170,13 +166,15 @@ class Page:
         lease.end()
 
 
-def _read(token: str) -> _tokens.Token:
-    return _tokens.read(token) or _tokens.Token("", 0, "")
+def _key(query: Query) -> tuple[str, str]:
+    """What a stub knows a page by: its client id, and its own name."""
+    read = _tokens.read(query.token)
+    return "" if read is None else read.client_id, query.page
 
 
 def find_page(stub: ChannelServiceStub, query: Query) -> Page | None:
     """The page that asks; None if it has not connected in this test, or has left."""
-    return cast("Page | None", stub._pages.get((_read(query.token).client_id, query.page)))
+    return cast("Page | None", stub._pages.get(_key(query)))
 
 
 def has_ended(connection: socket.socket | None) -> bool:
