@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 import traceback
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pytest_channelstub._service.stub import ChannelServiceStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_channelstub._record.timeline import Row
     from pytest_channelstub.web.server import ChannelServer
 
 _LOOK_AGAIN = 0.25  # seconds
@@ -91,15 +93,17 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
     """Print what happens, in order, each event once the app has answered what follows from it."""
     count = 0
     while True:
-        for row in stub.timeline._rows[count:]:
-            if row.answer is not None and not row.answer.is_answered:
-                break
+        for row in takewhile(_is_answered, stub.timeline._rows[count:]):
             _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():
             traceback.print_exception(error)
         with stub._lock:
             stub._changed.wait(_LOOK_AGAIN)
+
+
+def _is_answered(row: Row) -> bool:
+    return row.answer is None or row.answer.is_answered
 
 
 def _write(line: str) -> None:
