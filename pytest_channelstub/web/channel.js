@@ -106,7 +106,10 @@
       notify(socket, "onopen", {});
       while (socket.readyState === OPEN) await poll(socket);
     } catch (failure) {
-      fail(socket, failure);
+      if (socket.readyState >= CLOSING) return;
+      socket.readyState = CLOSED;
+      report(socket, failure);
+      end(socket);
     }
   }
 
@@ -187,13 +190,6 @@
   function pause(socket, milliseconds) {
     const time = new Promise((resolve) => setTimeout(resolve, milliseconds));
     return Promise.race([time, socket.ended_]);
-  }
-
-  function fail(socket, failure) {
-    if (socket.readyState >= CLOSING) return;
-    socket.readyState = CLOSED;
-    report(socket, failure);
-    end(socket);
   }
 
   function report(socket, failure) {

@@ -13,6 +13,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
+from weakref import WeakKeyDictionary
 
 from pytest_channelstub._record.formatting import hide_frame, shorten_repr
 from pytest_channelstub._service.clock import real_monotonic
@@ -239,7 +240,8 @@ class _Server(ThreadedWSGIServer):
         super().__init__(host, port, app, _Handler, fd=listening.fileno())
         # The threads that have read a request and not answered it yet.
         self.answering: set[threading.Thread] = set()
-        self._connections: dict[threading.Thread, socket.socket] = {}
+        # A thread that has ended leaves it by itself.
+        self._connections = WeakKeyDictionary[threading.Thread, socket.socket]()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection from a thread of its own."""
@@ -249,9 +251,6 @@ class _Server(ThreadedWSGIServer):
             name="channel_server-request",
             daemon=True,
         )
-        self._connections = {
-            each: connection for each, connection in self._connections.items() if each.is_alive()
-        }
         self._connections[thread] = request
         thread.start()
 
