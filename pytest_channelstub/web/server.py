@@ -256,7 +256,7 @@ class _Server(ThreadedWSGIServer):
 
     def finish(self) -> int:
         """Let the answers under way come to their end, cut off the others; how many are left."""
-        threads = {thread for thread in self._connections if thread.is_alive()}
+        threads = {*self._connections}
         idle = threads - self.answering
         for unwanted, seconds in ((idle, _FINISH_WITHIN), (threads, _END_WITHIN)):
             for thread in unwanted:
