@@ -22,6 +22,7 @@ from pytest_channelstub._service.delivery import (
     Answer,
     ChannelAppWarning,
     caller,
+    check_app,
     find_line,
     plain_text,
     warn,
@@ -94,6 +95,7 @@ class ChannelServer:
         port: int = 0,
         host: str = "127.0.0.1",
     ) -> None:
+        check_app(app)
         self._stub = stub
         self._errors: list[BaseException] = []
         origin = caller()

@@ -250,9 +250,11 @@ def test_its_app_hears_who_connects_unless_the_stub_has_one(stub):
     assert stub.app is internal_error
 
 
-def test_what_is_not_a_wsgi_app_is_refused_and_leaves_no_server(stub, free_port):
+@pytest.mark.parametrize("other", [None, app])
+def test_what_is_not_a_wsgi_app_is_refused_and_leaves_no_server(stub, free_port, other):
     async def asgi(scope, receive, send): ...
 
+    stub.app = other
     with pytest.raises(TypeError, match="an ASGI callable"):
         ChannelServer(stub, asgi, free_port)
     with ChannelServer(stub, app, free_port):
