@@ -19,7 +19,6 @@ from pytest_channelstub._service.stub import ChannelServiceStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_channelstub._record.timeline import Row
     from pytest_channelstub.web.server import ChannelServer
 
 _LOOK_AGAIN = 0.25  # seconds
@@ -93,17 +92,14 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
     """Print what happens, in order, each event once the app has answered what follows from it."""
     count = 0
     while True:
-        for row in takewhile(_is_answered, stub.timeline._rows[count:]):
+        rows = stub.timeline._rows[count:]
+        for row in takewhile(lambda row: row.answer is None or row.answer.is_answered, rows):
             _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():
             traceback.print_exception(error)
         with stub._lock:
             stub._changed.wait(_LOOK_AGAIN)
-
-
-def _is_answered(row: Row) -> bool:
-    return row.answer is None or row.answer.is_answered
 
 
 def _write(line: str) -> None:
