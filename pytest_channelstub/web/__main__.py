@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_channelstub._appengine import importing
 from pytest_channelstub._record.formatting import format_exception
 from pytest_channelstub._record.timeline import to_event
+from pytest_channelstub._service.apiproxy import call_locked
 from pytest_channelstub._service.stub import ChannelServiceStub
 
 if TYPE_CHECKING:
@@ -92,14 +93,13 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
     """Print what happens, in order, each event once the app has answered what follows from it."""
     count = 0
     while True:
-        rows = stub.timeline._rows[count:]
+        seen, rows = stub._progress(), stub.timeline._rows[count:]
         for row in takewhile(lambda row: row.answer is None or row.answer.is_answered, rows):
             _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():
             traceback.print_exception(error)
-        with stub._lock:
-            stub._changed.wait(_LOOK_AGAIN)
+        call_locked(stub._lock, stub._wait_for_progress, seen, _LOOK_AGAIN)
 
 
 def _write(line: str) -> None:
