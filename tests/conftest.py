@@ -22,8 +22,13 @@ import pytest_channelstub
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # A busy machine fails no test, and in CI no new example does: a red run is never chance.
+# CHANNELSTUB_LONG=1 tries Hypothesis' usual number of examples.
 hypothesis.settings.register_profile(
-    "ours", deadline=None, database=None, derandomize="CI" in os.environ
+    "ours",
+    deadline=None,
+    database=None,
+    derandomize="CI" in os.environ,
+    max_examples=100 if os.environ.get("CHANNELSTUB_LONG") else 30,
 )
 hypothesis.settings.load_profile("ours")
 # pytester takes what its runs have imported out of sys.modules again: what is there before

@@ -1,4 +1,7 @@
-"""Calls that come inside another call: finalizers, signal handlers, and forked processes."""
+"""Calls that come inside another call: finalizers, signal handlers, and forked processes.
+
+CHANNELSTUB_LONG=1 tries five times as often.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ import pytest
 
 from pytest_channelstub import ChannelClient, ChannelServiceStub, FakeClock, channel
 
-ROUNDS = 300
-FORKS = 50
+TIMES = 5 if os.environ.get("CHANNELSTUB_LONG") else 1
+ROUNDS = 100 * TIMES
+FORKS = 10 * TIMES
 PATIENCE = 60.0  # seconds
 
 
