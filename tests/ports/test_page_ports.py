@@ -43,19 +43,30 @@ def channel_app():
     return app
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """One for all tests: to open another takes longer than most of them."""
+    with contextlib.closing(browser.new_context()) as context:
+        yield context.new_page()
+
+
 @pytest.fixture
-def open_page(browser):
+def open_page(window):
     """A function that opens a page, whose errors fail the test."""
     errors = []
-    with contextlib.closing(browser.new_context()) as context:
 
-        def open_page(url):
-            page = context.new_page()
-            page.on("pageerror", lambda error: errors.append(error.message))
-            page.goto(url)
-            return page
+    def note(error):
+        errors.append(error.message)
 
-        yield open_page
+    window.on("pageerror", note)
+
+    def open_page(url):
+        window.goto(url)
+        return window
+
+    yield open_page
+    window.goto("about:blank")
+    window.remove_listener("pageerror", note)
     assert errors == []
 
 
