@@ -48,6 +48,17 @@ def pytest_cmdline_main(config):
     unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
     if is_whole and unasked and not is_worker and not config.option.usepdb:
         config.option.numprocesses = os.cpu_count()
+        if config.option.dist == "no":
+            config.option.dist = "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """Under xdist, have one worker run a module's tests in the browser, which it starts once."""
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_configure(config):

@@ -262,25 +262,21 @@ BAD_MARKERS = [
 ]
 
 
-@pytest.mark.parametrize(("marker", "error"), BAD_MARKERS)
-def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester, marker, error):
-    path = pytester.makepyfile(
-        f"""
-        import pytest
-
-        @pytest.mark.{marker}
-        def test_it(channel_stub):
-            pass
-        """
-    )
+def test_a_bad_marker_is_one_line_that_names_the_test_and_the_choices(pytester):
+    tests = [
+        f"@pytest.mark.{marker}\ndef test_{number}(channel_stub): pass\n"
+        for number, (marker, _) in enumerate(BAD_MARKERS)
+    ]
+    path = pytester.makepyfile("import pytest\n" + "\n".join(tests))
 
     result = pytester.runpytest("-o", "addopts=")
 
-    result.assert_outcomes(errors=1)
-    start = f"{path.name}::test_it: @pytest.mark.{marker.split('(')[0]}"
-    lines = [line for line in result.outlines if line.startswith(start)]
-    assert len(lines) == 1, result.outlines
-    assert error in lines[0]
+    result.assert_outcomes(errors=len(BAD_MARKERS))
+    for number, (marker, error) in enumerate(BAD_MARKERS):
+        start = f"{path.name}::test_{number}: @pytest.mark.{marker.split('(')[0]}"
+        lines = [line for line in result.outlines if line.startswith(start)]
+        assert len(lines) == 1, result.outlines
+        assert error in lines[0]
     assert not any("plugin.py" in line or "options.py" in line for line in result.outlines)
 
 
@@ -506,23 +502,32 @@ def test_a_start_for_a_sessions_stub_is_refused_with_the_ini_option(pytester):
 
 
 WORKER_PORT = """
-    def test_it(channel_server, worker_id):
-        assert channel_server.port == {port} + {workers!r}.index(worker_id)
+    from urllib.request import urlopen
 
-    def test_two(channel_server): pass
+    import pytest
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_it(channel_server, worker_id, number):
+        assert channel_server.port == {port} + {workers!r}.index(worker_id)
+        with urlopen(channel_server.url_for("/_ah/channel/jsapi")) as answer:
+            assert answer.status == 200
 """
 
 
-@pytest.mark.parametrize("workers", [["gw0", "gw1"], ["alice", "bob"]])
-def test_each_of_xdists_workers_has_a_port_of_its_own(pytester, workers):
+@pytest.mark.parametrize(
+    ("workers", "places"),
+    [
+        (["gw0", "gw1"], ["-n2"]),
+        (["alice", "bob"], ["--dist=load", "--tx=popen//id=alice", "--tx=popen//id=bob"]),
+    ],
+    ids=["by number", "by name"],
+)
+def test_each_of_xdists_workers_has_a_server_at_a_port_of_its_own(pytester, workers, places):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     pytester.makepyfile(WORKER_PORT.format(port=port, workers=workers))
-    places = [part for name in workers for part in ("--tx", f"popen//id={name}")]
 
-    result = pytester.runpytest_subprocess(
-        "-p", "xdist", "--dist=load", *places, f"--channelstub-port={port}"
-    )
+    result = pytester.runpytest("-p", "xdist", *places, f"--channelstub-port={port}")
 
     result.assert_outcomes(passed=2)
 
@@ -530,7 +535,7 @@ def test_each_of_xdists_workers_has_a_port_of_its_own(pytester, workers):
 def test_more_workers_than_ports_are_a_usage_error(pytester):
     pytester.makepyfile("def test_it(): pass")
 
-    result = pytester.runpytest_subprocess("-p", "xdist", "-n2", "--channelstub-port=65535")
+    result = pytester.runpytest("-p", "xdist", "-n2", "--channelstub-port=65535")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(

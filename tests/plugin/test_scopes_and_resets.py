@@ -375,7 +375,7 @@ def test_shared_stubs_give_the_same_result_under_xdist(pytester):
     pytester.makeconftest(MIXED_CONFTEST)
     pytester.makepyfile(test_a=MIXED, test_b=MIXED)
 
-    result = pytester.runpytest_subprocess("-p", "xdist", "-n", "2", "-q")
+    result = pytester.runpytest("-p", "xdist", "-n", "2", "-q")
 
     result.assert_outcomes(passed=160, failed=4)
 

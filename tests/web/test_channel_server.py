@@ -39,15 +39,15 @@ APP = """
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Run a suite with no plugin but ours, in this process by default."""
+    """Run a suite with no plugin but ours."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-    def run(tests, *arguments, start=pytester.runpytest_inprocess):
+    def run(tests, *arguments):
         pytester.makeconftest(APP)
         pytester.makepyfile("from conftest import *\n" + tests)
         # An editable install has imported the plugin without rewriting its asserts.
         quietly = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-        return start("-p", "pytest_channelstub.plugin", *arguments, *quietly)
+        return pytester.runpytest("-p", "pytest_channelstub.plugin", *arguments, *quietly)
 
     return run
 
@@ -243,23 +243,6 @@ def test_two(channel_stub):
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*pip install 'pytest-channelstub?server?'*"])
     result.stdout.no_fnmatch_line("*Traceback*")
-
-
-def test_each_worker_of_xdist_has_a_server_of_its_own(run, pytester, free_port):
-    pytest.importorskip("xdist")
-    result = run(
-        """
-@pytest.mark.parametrize("number", range(2))
-def test_one(channel_server, number):
-    assert get(channel_server.url_for("/hello")) == 200
-""",
-        "-p",
-        "xdist",
-        "-n2",
-        f"--channelstub-port={free_port}",
-        start=pytester.runpytest_subprocess,
-    )
-    result.assert_outcomes(passed=2)
 
 
 def test_nothing_is_left_open_and_nothing_is_printed(run):
