@@ -37,6 +37,7 @@ for module in pkgutil.walk_packages(pytest_channelstub.__path__, "pytest_channel
     if not module.name.endswith("__main__"):
         with contextlib.suppress(ImportError):  # an extra that is not installed
             importlib.import_module(module.name)
+IN_BROWSERS = ("test_browser.py", "test_chat_in_browsers.py", "test_page_ports.py")
 WAYS = 2  # in which test_conformance.py replays a trace
 
 
@@ -48,17 +49,19 @@ def pytest_cmdline_main(config):
     unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
     if is_whole and unasked and not is_worker and not config.option.usepdb:
         config.option.numprocesses = os.cpu_count()
-        if config.option.dist == "no":
-            config.option.dist = "loadgroup"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """Under xdist, have one worker run a module's tests in the browser, which it starts once."""
-    if getattr(config.option, "loadgroup", False):
-        for item in items:
-            if item.get_closest_marker("browser"):
-                item.add_marker(pytest.mark.xdist_group(item.path.name))
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_xdist_make_scheduler(config, log):
+    """Have one worker run all tests of a module that starts a browser; it starts one, at first."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (where xdist runs)
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            module = nodeid.partition("::")[0]
+            return module if module.endswith(IN_BROWSERS) else nodeid
+
+    return Scheduling(config, log)
 
 
 def pytest_configure(config):
