@@ -39,6 +39,8 @@ MOST_README_LINES = 250
 # later test of this process would be blamed; pytest-playwright allows no pytest within pytest.
 QUIETLY = ("-p", "no:randomly", "-p", "no:asyncio", "-p", "no:playwright")
 APART = {"pytest_asyncio", "pytest_playwright"}
+# Plugins that such a run would spend half of its time on.
+UNNEEDED = ("-p", "no:anyio", "-p", "no:hypothesispytest")
 BROWSERS = {"chromium", "chromedriver"}
 PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
 
@@ -136,8 +138,8 @@ def run(block, pytester, pytestconfig):
     """A function that runs pytest there, its asserts as they are in this run."""
     asserts = f"--assert={pytestconfig.getoption('assertmode')}"
     if not APART.isdisjoint(block.needs):
-        settings = ("-o", "asyncio_default_fixture_loop_scope=function")
-        return lambda *arguments: pytester.runpytest_subprocess(*settings, asserts, *arguments)
+        settings = (*UNNEEDED, "-o", "asyncio_default_fixture_loop_scope=function", asserts)
+        return lambda *arguments: pytester.runpytest_subprocess(*settings, *arguments)
     return lambda *arguments: pytester.runpytest_inprocess(*QUIETLY, asserts, *arguments)
 
 
