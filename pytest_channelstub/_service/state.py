@@ -330,6 +330,7 @@ class State:
 
     def go_back(self, step: Step, now: int) -> None:
         """The clock was set back to `now`: a client has two seconds from there at most."""
+        step.do(setattr, self, "now", now)  # a step that is planned for a later time is made anew
         late = [
             (timer.due, timer.order, timer, latest)
             for client in self.clients.copy().values()
