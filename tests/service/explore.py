@@ -1,7 +1,7 @@
 """Stop one call at each of its lines, run another call there, and check what comes of it.
 
     python tests/service/explore.py             the pairs of two threads: a sample, in seconds
-    python tests/service/explore.py --all       all pairs of two threads, in hours
+    python tests/service/explore.py --all       all pairs of two threads, in an hour
     python tests/service/explore.py --reenter   the other call runs in the same thread
     python tests/service/explore.py --interrupt an exception in place of the other call
 

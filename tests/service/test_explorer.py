@@ -1,4 +1,4 @@
-"""A sample of what `python tests/service/explore.py --all` checks in hours."""
+"""A sample of what `python tests/service/explore.py --all` checks in an hour."""
 
 from __future__ import annotations
 
