@@ -6,7 +6,10 @@ them and a test that meets none of them imports nothing of the SDK.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ApplicationError",
@@ -109,11 +112,8 @@ class RpcAuthorityError(Error):
 
 # Ours are set aside, so that every look-up of a name comes by `__getattr__`.
 _OWN = {name: globals().pop(name) for name in __all__}
-
-
-def _installed() -> Any:
-    """The module of an installed SDK that defines the errors: `_appengine` replaces this."""
-    return None
+# `_appengine` puts a function here that gives the module of an installed SDK, which has the names.
+_installed: Callable[[], object] = object
 
 
 def __getattr__(name: str) -> object:

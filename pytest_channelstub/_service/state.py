@@ -200,10 +200,11 @@ class State:
             except Exception:
                 if version == self.version:
                     raise
-                continue  # it saw a state that a finalizer or a signal handler has changed
-            if self.commit(step):
-                self.outbox.changed.notify_all()
-                return result
+                # It saw a state that a finalizer or a signal handler has changed.
+            else:
+                if self.commit(step):
+                    self.outbox.changed.notify_all()
+                    return result
 
     # Reading.
 

@@ -53,7 +53,8 @@ class Page:
 
     def __init__(self, stub: ChannelServiceStub, query: Query) -> None:
         self._key = _key(query)
-        self.client_id, self._name = self._key
+        self.client_id: str = self._key[0]
+        self._name = query.page
         self._token = query.token
         self._stub = stub
         # Of the requests under way, and of those after which the page is to poll again in time.

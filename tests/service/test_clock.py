@@ -62,6 +62,34 @@ def timeouts(stub):
     return [event.at for event in stub.timeline if event.kind == "timeout"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "looks_and_end"),
+    [
+        (-1, (1, 2)),  # three seconds on, and one back from there
+        (5, (2, 5)),  # three of the five seconds have passed
+        (0.25, (1, 3)),  # it is past its end
+    ],
+)
+def test_a_move_in_the_middle_of_a_move_is_not_undone(
+    clock, stub, monkeypatch, seconds, looks_and_end
+):
+    read, (looks, end) = clock._read, looks_and_end
+    left = [looks]
+
+    def read_then_advance():
+        now = read()
+        left[0] -= 1
+        if left[0] == 0:  # a finalizer comes just behind this look at the clock
+            clock.advance(3)
+        return now
+
+    monkeypatch.setattr(clock, "_read", read_then_advance)
+    clock.tick(seconds)
+    monkeypatch.undo()
+
+    assert clock.elapsed == end
+
+
 def run_in_thread(function, *args):
     thread = threading.Thread(target=function, args=args)
     thread.start()
