@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import random
 import shutil
+import socket
 import sys
 import warnings
 from collections import Counter
@@ -86,6 +88,18 @@ def pytest_terminal_summary(terminalreporter):
             f"conformance: {sum(agree):,} recorded steps in {len(agree)} traces replayed, "
             "each in two ways, and all agree"
         )
+
+
+@pytest.fixture
+def free_port():
+    """A port that is free, and so is the next, where no outgoing connection takes them."""
+    chance = random.Random()
+    while True:
+        port = chance.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
+            for number in (port, port + 1):
+                ends.enter_context(socket.create_server(("127.0.0.1", number)))
+            return port
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 START = "test_start"
@@ -522,12 +520,12 @@ WORKER_PORT = """
     ],
     ids=["by number", "by name"],
 )
-def test_each_of_xdists_workers_has_a_server_at_a_port_of_its_own(pytester, workers, places):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    pytester.makepyfile(WORKER_PORT.format(port=port, workers=workers))
+def test_each_of_xdists_workers_has_a_server_at_a_port_of_its_own(
+    pytester, free_port, workers, places
+):
+    pytester.makepyfile(WORKER_PORT.format(port=free_port, workers=workers))
 
-    result = pytester.runpytest("-p", "xdist", *places, f"--channelstub-port={port}")
+    result = pytester.runpytest("-p", "xdist", *places, f"--channelstub-port={free_port}")
 
     result.assert_outcomes(passed=2)
 

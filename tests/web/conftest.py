@@ -3,10 +3,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -56,18 +54,6 @@ def in_background():
             return future
 
         yield call
-
-
-@pytest.fixture
-def free_port():
-    """A port that is free, and so is the next, where no outgoing connection takes them."""
-    chance = random.Random()
-    while True:
-        port = chance.randrange(10_000, 30_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
-            for number in (port, port + 1):
-                ends.enter_context(socket.create_server(("127.0.0.1", number)))
-            return port
 
 
 class ChromiumWindow:
