@@ -381,7 +381,7 @@ def test_a_run_with_everything_strict_is_clean(pytester):
         """
     )
 
-    result = pytester.runpytest("--strict-markers", "--strict-config", "-W", "error")
+    result = pytester.runpytest_subprocess("--strict-markers", "--strict-config", "-W", "error")
 
     result.assert_outcomes(passed=1)
 
