@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import random
@@ -13,64 +15,99 @@ import sys
 import warnings
 from collections import Counter
 
-# Imported here, pytester's runs within this process find both, where each of them would
-# otherwise spend a second on it: Hypothesis is imported by its plugin at the end of every run.
-import freezegun.api  # noqa: F401
-import hypothesis
 import pytest
 
 import pytest_channelstub
+from pytest_channelstub._record.formatting import settings
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+# The first is the same engine without windows: it opens a page in a third of the time.
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-# A busy machine fails no test, and in CI no new example does: a red run is never chance.
-# CHANNELSTUB_LONG=1 tries Hypothesis' usual number of examples.
-hypothesis.settings.register_profile(
-    "ours",
-    deadline=None,
-    database=None,
-    derandomize="CI" in os.environ,
-    max_examples=100 if os.environ.get("CHANNELSTUB_LONG") else 30,
-)
-hypothesis.settings.load_profile("ours")
-# pytester takes what its runs have imported out of sys.modules again: what is there before
-# it starts stays, and so every module of the package exists once.
-for module in pkgutil.walk_packages(pytest_channelstub.__path__, "pytest_channelstub."):
-    if not module.name.endswith("__main__"):
-        with contextlib.suppress(ImportError):  # an extra that is not installed
-            importlib.import_module(module.name)
 IN_BROWSERS = ("test_browser.py", "test_chat_in_browsers.py", "test_page_ports.py")
 WAYS = 2  # in which test_conformance.py replays a trace
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the number
 def pytest_cmdline_main(config):
-    """Run the whole suite on every core, unless -n or a debugger says otherwise."""
+    """Run the whole suite on every core, unless -n or a debugger says otherwise.
+
+    There is one worker more than cores: one of them waits for a browser most of the time.
+    """
     is_whole = config.args_source is config.ArgsSource.TESTPATHS
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
     if is_whole and unasked and not is_worker and not config.option.usepdb:
-        config.option.numprocesses = os.cpu_count()
+        config.option.numprocesses = (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist's
 def pytest_xdist_make_scheduler(config, log):
-    """Have one worker run all tests of a module that starts a browser; it starts one, at first."""
+    """Hand out whole modules, and all that start a browser to one worker: two are no quicker."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (where xdist runs)
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             module = nodeid.partition("::")[0]
-            return module if module.endswith(IN_BROWSERS) else nodeid
+            return "in browsers" if module.endswith(IN_BROWSERS) else module
 
     return Scheduling(config, log)
 
 
-def pytest_configure(config):
-    """Under --assert=plain, runs within this process need not warn that ours is not rewritten."""
-    if config.getoption("assertmode") == "plain":
-        ours = [each for name, each in sys.modules.items() if name.startswith("pytest_channelstub")]
-        for module in ours:
+def pytest_sessionstart(session):
+    """Prepare a process that runs tests, which the one that xdist's workers report to is not."""
+    if getattr(session.config.option, "numprocesses", None):
+        return
+    settings.full = False  # with -vv, too, tests see what failures say without it
+    _set_up_hypothesis()
+    _import_what_inner_runs_need()
+    _read_metadata_once()
+    if session.config.getoption("assertmode") == "plain":
+        _allow_inner_runs_plain_asserts()
+
+
+def _set_up_hypothesis():
+    """A busy machine fails no test, and in CI no new example does: a red run is never chance.
+
+    CHANNELSTUB_LONG=1 tries Hypothesis' usual number of examples.
+    """
+    import hypothesis  # noqa: PLC0415 (where tests run)
+
+    hypothesis.settings.register_profile(
+        "ours",
+        deadline=None,
+        database=None,
+        derandomize="CI" in os.environ,
+        max_examples=100 if os.environ.get("CHANNELSTUB_LONG") else 20,
+    )
+    hypothesis.settings.load_profile("ours")
+
+
+def _import_what_inner_runs_need():
+    """Import what pytester's runs within this process would import anew, each for a second.
+
+    pytester takes what they import out of sys.modules again. What is there before stays, and so
+    every module of the package exists once.
+    """
+    importlib.import_module("freezegun.api")
+    for module in pkgutil.walk_packages(pytest_channelstub.__path__, "pytest_channelstub."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # an extra that is not installed
+                importlib.import_module(module.name)
+
+
+def _read_metadata_once():
+    """Read what is installed once: each inner run spends 11 of its 53 ms on it otherwise."""
+    distributions = list(importlib.metadata.distributions())
+    importlib.metadata.distributions = lambda **_: iter(distributions)
+    for name in ("metadata", "entry_points", "files"):
+        read = getattr(importlib.metadata.PathDistribution, name).fget
+        setattr(importlib.metadata.PathDistribution, name, property(functools.cache(read)))
+
+
+def _allow_inner_runs_plain_asserts():
+    """Runs within this process need not warn that the package's asserts are not rewritten."""
+    for name, module in sys.modules.items():
+        if name.startswith("pytest_channelstub"):
             module.__doc__ = f"{module.__doc__} PYTEST_DONT_REWRITE"
 
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 import dirty_equals
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_channelstub._assertions.diff import compare, find_differences, similarity
@@ -202,7 +202,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(json_values, st.booleans())
 def test_every_value_matches_its_own_json(value, compact):
     text = json.dumps(
@@ -212,7 +211,6 @@ def test_every_value_matches_its_own_json(value, compact):
         assert matches(value, text)
 
 
-@settings(deadline=None)
 @given(json_values, json_values)
 def test_two_values_match_only_where_their_json_is_the_same(left, right):
     if not isinstance(left, str):
@@ -222,7 +220,6 @@ def test_two_values_match_only_where_their_json_is_the_same(left, right):
             assert matches(left, json.dumps(right)) == same
 
 
-@settings(deadline=None)
 @given(json_values, st.text())
 def test_no_message_whatever_makes_matching_raise(value, message):
     assert matches(value, message) in (True, False)

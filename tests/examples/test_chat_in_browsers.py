@@ -15,12 +15,13 @@ pytest.importorskip("werkzeug", reason="needs pytest-channelstub[server]")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 
 pytestmark = pytest.mark.browser
+PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if path is None:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("no Chromium: install one, or set CHROMIUM to the path of its program")

@@ -298,7 +298,7 @@ def test_a_message_that_is_read_has_the_label_with_which_it_was_sent(stub, write
     assert labels_of(page, "read") == [f"read {label}" for label in labels_of(page, "send")]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.fixed_dictionaries(
@@ -533,9 +533,7 @@ timeline_rows = st.builds(
 ).map(lambda row: row._replace(outcome=7) if row.kind == "create" else row)
 
 
-@settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(timeline_rows, max_size=30), st.integers(0, 30))
 def test_any_timeline_makes_a_sound_page(write, history, first):
     timeline = Timeline(0.0)

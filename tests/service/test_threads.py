@@ -1,6 +1,6 @@
 """Many threads at one stub: nothing is lost, doubled or out of order, and nobody waits for ever.
 
-A plain run is short. CHANNELSTUB_LONG=1 sends five times as many messages, and
+A plain run is short. CHANNELSTUB_LONG=1 sends ten times as many messages, and
 CHANNELSTUB_STRESS_SECONDS=60 makes each case of the mixed stress last that long.
 """
 
@@ -18,10 +18,10 @@ import pytest
 from pytest_channelstub import TokenTimedOutError, channel
 
 SENDERS = 8
-TIMES = 5 if os.environ.get("CHANNELSTUB_LONG") else 1
-EACH = 1000 * TIMES
+TIMES = 10 if os.environ.get("CHANNELSTUB_LONG") else 1
+EACH = 500 * TIMES
 PATIENCE = 60.0
-STRESS_ROUNDS = 200 * TIMES
+STRESS_ROUNDS = 100 * TIMES
 STRESS_SECONDS = float(os.environ.get("CHANNELSTUB_STRESS_SECONDS", "0"))
 
 
