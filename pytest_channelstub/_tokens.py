@@ -27,6 +27,8 @@ class InvalidTokenError(Error):
         >>> with pytest.raises(InvalidTokenError): stub.connect_channel("alice")
     """
 
+    __module__ = "pytest_channelstub"  # the name under which it can be imported
+
 
 class TokenTimedOutError(Error):
     """The token is well formed and expired.
@@ -34,6 +36,8 @@ class TokenTimedOutError(Error):
     Example:
         >>> with pytest.raises(TokenTimedOutError): stub.connect_channel(token)
     """
+
+    __module__ = "pytest_channelstub"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,8 +206,9 @@ def test_a_custom_stub_answers_the_calls_that_it_defines():
     assert counter.count == 1
 
 
-def test_a_call_may_be_named_by_a_string_enum(stub):
-    class Call(enum.StrEnum):
+@pytest.mark.parametrize("bases", [(enum.StrEnum,), (str, enum.Enum)])
+def test_a_call_may_be_named_by_a_string_enum(stub, bases):
+    class Call(*bases):
         SEND = "SendChannelMessage"
 
     stub.MakeSyncCall("channel", Call.SEND, SendMessageRequest("alice", "hello"), VoidProto())

@@ -230,7 +230,8 @@ class APIProxyStub:
         self.CheckRequest(service, call, request)
         if self._errors or self._failing:
             self._raise_set_error(call, request)
-        method = getattr(self, f"_Dynamic_{call}", None)
+        # Joined and not formatted: a member of a string enumeration is its value.
+        method = getattr(self, "_Dynamic_" + call, None) if isinstance(call, str) else None
         if method is None:
             calls = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
             raise apiproxy_errors.CallNotFoundError(

@@ -56,6 +56,8 @@ class ChannelAppWarning(UserWarning):
         >>> with pytest.warns(ChannelAppWarning): stub.connect_channel(token)
     """
 
+    __module__ = "pytest_channelstub"  # the name under which it can be imported
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -100,7 +100,7 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
             '*@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()*',
             "*InvalidChannelClientIdError: the client id is 7, of type int: pass a str, *",
             "*ValueError: advance() takes a duration of 0 or more, got -1 s; use tick() or *",
-            "*InvalidTokenError: 'alice' is not a channel token: pass what create_channel returned",
+            "E * pytest_channelstub.InvalidTokenError: 'alice' is not a channel token: pass what *",
         ]
     )
 
