@@ -455,7 +455,9 @@ def test_starting_and_stopping_leaves_no_thread_descriptor_or_warning(stub):
                 gc.collect()
                 before = threading.active_count(), open_files()
         gc.collect()
-    assert (threading.active_count(), open_files()) == before
+    threads, files = before  # a thread of an earlier test may have ended since
+    assert threading.active_count() <= threads
+    assert open_files() <= files
 
 
 GARBAGE = {
