@@ -29,15 +29,12 @@ WAYS = 2  # in which test_conformance.py replays a trace
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the number
 def pytest_cmdline_main(config):
-    """Run the whole suite on every core, unless -n or a debugger says otherwise.
-
-    There is one worker more than cores: one of them waits for a browser most of the time.
-    """
+    """Run the whole suite on every core, unless -n or a debugger says otherwise."""
     is_whole = config.args_source is config.ArgsSource.TESTPATHS
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     unasked = getattr(config.option, "numprocesses", 0) is None  # 0 without xdist
     if is_whole and unasked and not is_worker and not config.option.usepdb:
-        config.option.numprocesses = (os.cpu_count() or 1) + 1
+        config.option.numprocesses = os.cpu_count()
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist's
@@ -139,12 +136,17 @@ def free_port():
             return port
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of a Chromium's program, or None."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
 @pytest.fixture(scope="module")
-def browser():
+def browser(chromium):
     """A real Chromium; where there is none the test is skipped, and in CI it fails."""
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     missing = pytest.fail if os.environ.get("CI") else pytest.skip
-    if path is None:
+    if chromium is None:
         missing("no Chromium: install one, or set CHROMIUM to the path of its program")
     try:
         with warnings.catch_warnings():
@@ -153,6 +155,6 @@ def browser():
     except ImportError:
         missing("no Playwright: pip install playwright")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()

@@ -17,11 +17,11 @@ from pytest_channelstub import FakeClock, InvalidTokenError, TokenTimedOutError,
 from pytest_channelstub._plugin import options as _options
 from pytest_channelstub.web import ChannelMiddleware
 
-TIMES = 30 if os.environ.get("CHANNELSTUB_LONG") else 1
-MUTATED_TOKENS = 6_000 * TIMES
+TIMES = 60 if os.environ.get("CHANNELSTUB_LONG") else 1
+MUTATED_TOKENS = 3_000 * TIMES
 # No examples are kept on disk, and each run tries the same ones: a red run is never chance.
 plainly = settings(
-    max_examples=30 * TIMES,
+    max_examples=15 * TIMES,
     deadline=None,
     database=None,
     derandomize=True,

@@ -21,6 +21,7 @@ such runs. Sybil would find the blocks, which `fences` does in fifteen lines, an
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import shlex
 import shutil
@@ -134,7 +135,15 @@ def lay(pytester, monkeypatch):
 
 
 @pytest.fixture
-def run(block, pytester, pytestconfig):
+def chromium_on_path(block, chromium, tmp_path, monkeypatch):
+    """Have a page's `which("chromium")` find the one that all tests use."""
+    if chromium is not None and "chromium" in block.needs:
+        (tmp_path / "chromium").symlink_to(chromium)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def run(block, pytester, pytestconfig, chromium_on_path):
     """A function that runs pytest there, its asserts as they are in this run."""
     asserts = f"--assert={pytestconfig.getoption('assertmode')}"
     if not APART.isdisjoint(block.needs):

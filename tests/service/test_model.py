@@ -36,7 +36,7 @@ from pytest_channelstub import (
 )
 
 START = 1_300_000_000.0
-STORIES = 4_000 if os.environ.get("CHANNELSTUB_LONG") else 40
+STORIES = 4_000 if os.environ.get("CHANNELSTUB_LONG") else 20
 SECONDS = float(os.environ.get("CHANNELSTUB_MODEL_SECONDS", "0"))
 CLIENTS = ("alice", "bob", "a-b c&d", "grüße")
 CALLS = ("CreateChannel", "SendChannelMessage")
