@@ -1,6 +1,6 @@
 """Hostile values everywhere: only the documented errors ever come out.
 
-CHANNELSTUB_LONG=1 tries thirty times as many values.
+CHANNELSTUB_LONG=1 tries sixty times as many values.
 """
 
 from __future__ import annotations

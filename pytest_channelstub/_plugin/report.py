@@ -25,7 +25,7 @@ MOST_EVENTS = 50
 
 _FULL_FROM = 2  # -vv
 _STRICT_ADVICE = (
-    "Read each message, or assert on it (assert_sent, assert_dropped). To allow any: "
+    "reads each message, or asserts on it (assert_sent, assert_dropped). To allow any: "
     '@pytest.mark.channel_stub(strict="")'
 )
 
@@ -143,9 +143,9 @@ def check_strict(session: Session) -> None:
         for line in describe_left_messages(each.timeline, strict)
     ]
     if left:
-        heading = f"the test passed and left messages behind (strict: {', '.join(sorted(strict))}):"
-        text = "\n  ".join([heading, *left])
-        pytest.fail(f"{text}\n{_STRICT_ADVICE}", pytrace=False)
+        text = "\n  ".join(left)
+        rule = f'With strict="{",".join(sorted(strict))}" a test'
+        pytest.fail(f"the test passed, but {text}\n{rule} {_STRICT_ADVICE}", pytrace=False)
 
 
 def _directory(config: pytest.Config) -> Path | None:

@@ -255,12 +255,11 @@ def test_it(channel_stub, channel_client):
 
 def test_a_test_that_leaves_messages_behind(pytester):
     assert (
-        "the test passed and left messages behind (strict: dropped, unread):\n"
-        "  'early' to alice was dropped at +0.0 s: alice was not connected yet, and connected only "
-        "afterwards; sent by notify() at chat.py:N\n"
+        "the test passed, but 'early' to alice was dropped at +0.0 s: alice was not connected yet, "
+        "and connected only afterwards; sent by notify() at chat.py:N\n"
         "  'late' to alice was sent at +0.0 s and is pending; sent by notify() at chat.py:N\n"
-        "Read each message, or assert on it (assert_sent, assert_dropped). To allow any: "
-        '@pytest.mark.channel_stub(strict="")\n'
+        'With strict="dropped,unread" a test reads each message, or asserts on it (assert_sent, '
+        'assert_dropped). To allow any: @pytest.mark.channel_stub(strict="")\n'
     ) in run(pytester, STRICT)
 
 
