@@ -110,15 +110,17 @@ def install(mode: str = "auto") -> Installation:
 class _Finder:
     """Adds a step to the import of two SDK modules, and answers to the lost names.
 
-    It stands before all other finders and asks them first: a real package wins.
+    It asks the finders after it first: a real package wins.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         is_known = name in after_import or name in _ALIASES or name in _PARENTS
         if not is_known or state.mode == "never":
             return None
-        others = [each for each in sys.meta_path if each is not self]
-        specs = (each.find_spec(name, path, target) for each in others)
+        later = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        # As the import system does, which passes over finders of the old kind.
+        finds = (each.find_spec for each in later if hasattr(each, "find_spec"))
+        specs = (find_spec(name, path, target) for find_spec in finds)
         spec = next((each for each in specs if each is not None), None)
         if spec is not None:
             if name in after_import and spec.loader is not None:

@@ -99,6 +99,21 @@ def test_a_real_package_wins_when_its_finder_came_later(standin, installed, monk
     assert importlib.import_module("google.appengine.api.channel") is not channel
 
 
+def test_a_finder_of_the_old_kind_is_passed_over(standin, installed, monkeypatch):
+    installed()
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, object()])
+
+    assert importlib.import_module("google.appengine.api.channel") is channel
+
+
+def test_two_copies_of_the_plugin_do_not_ask_each_other_for_ever(standin, installed, monkeypatch):
+    installed()
+    copy = appengine._Finder()
+    monkeypatch.setattr(sys, "meta_path", [copy, *sys.meta_path])
+
+    assert importlib.import_module("google.appengine.api.channel") is channel
+
+
 def test_the_finder_answers_to_no_other_name(standin, installed):
     installed("always")
 
