@@ -156,7 +156,9 @@ class Timeline(Sequence[Event]):
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it grows, and compares by what it holds
 
-    def of(self, client_id: str | None = None, *, kind: Kind | None = None) -> tuple[Event, ...]:
+    def of(
+        self, client_id: str | bytes | None = None, *, kind: Kind | None = None
+    ) -> tuple[Event, ...]:
         """The events of one client, of one kind, or both.
 
         Args:
@@ -164,19 +166,25 @@ class Timeline(Sequence[Event]):
             kind: Which; None for every kind.
 
         Raises:
+            TypeError: `client_id` is not text.
             ValueError: There is no such kind, or a kind was passed as a client id that
                 nobody has: nothing would ever be found.
         """
         if kind is not None:
             check_kind(kind)
-        rows = self._rows.copy()
+        rows, name = self._rows.copy(), None
         if client_id is not None:
-            is_known = any(row.client_id == client_id for row in rows)
-            token = None if is_known else _tokens.read(client_id)
-            name = client_id if token is None else token.client_id
-            rows = [row for row in rows if row.client_id == name]
-        if not rows and client_id in KINDS:
-            message = f"{client_id!r} is a kind of event and no client id: pass kind={client_id!r}"
+            try:
+                name = _tokens.to_text(client_id)
+            except (TypeError, UnicodeDecodeError):
+                instead = "a client id or a token of it, as a str or its UTF-8 bytes"
+                raise TypeError(formatting.describe_type("client_id", client_id, instead)) from None
+            is_known = any(row.client_id == name for row in rows)
+            token = None if is_known else _tokens.read(name)
+            meant = name if token is None else token.client_id
+            rows = [row for row in rows if row.client_id == meant]
+        if not rows and name in KINDS:
+            message = f"{name!r} is a kind of event and not a client id: pass kind={name!r}"
             raise ValueError(message)
         return tuple(to_event(row) for row in rows if kind is None or row.kind == kind)
 

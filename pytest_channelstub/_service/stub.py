@@ -216,6 +216,8 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     @seed.setter
     def seed(self, seed: int | str) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, str)):
+            raise TypeError(formatting.describe_type("seed", seed, "a whole number or a str"))
         self._seed = seed
         self.__dict__.pop("_random", None)
 
@@ -454,7 +456,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         return tuple(self._state.connected())
 
     def is_connected(self, client_id: str | bytes) -> bool:
-        """Whether a client, named by its client id or a token of it, is connected now."""
+        """Whether a client, named by its client id or a token of it, is connected now.
+
+        Raises:
+            TypeError: `client_id` is not text.
+        """
         self._touch()
         return self._state.queue(self._resolve_client_id(client_id)) is not None
 
@@ -463,6 +469,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         Args:
             client_id: The client id, or a token of it.
+
+        Raises:
+            TypeError: `client_id` is not text.
         """
         self._touch()
         queue = self._state.queue(self._resolve_client_id(client_id))
@@ -485,7 +494,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         if kind not in ("close", "disconnect"):
             message = f"kind is {formatting.shorten_repr(kind)}: pass 'close' or 'disconnect'"
             raise ValueError(message)
-        self._end(self._resolve_client_id(_check_client_id(client_id)), kind)
+        self._end(self._resolve_client_id(client_id), kind)
 
     def wait_for(
         self,
@@ -515,13 +524,12 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         Raises:
             AssertionError: It did not happen in time; the text says what did.
-            ValueError: There is no such kind of event, or `count` is below 1.
+            TypeError: `client_id` is not text, or `timeout` or `count` is not a number.
+            ValueError: There is no such kind of event, `count` is below 1, or `timeout` is NaN.
         """
         check_kind(kind)
-        if count < 1:
-            text = f"count is {count}: pass how many such events to wait for, at least 1"
-            raise ValueError(text)
-        name = None if client_id is None else _text_or_none(client_id)
+        _check_wait(timeout, count)
+        name = None if client_id is None else _check_client_id(client_id)
         until = real_monotonic() + timeout
         while True:
             self._touch()
@@ -901,7 +909,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _resolve_client_id(self, address: str | bytes) -> str:
         """The client id that a test means by a client id, or by a token of it."""
-        text = _text_or_none(address) or ""
+        text = _check_client_id(address)
         read = None if self._state.queue(text) is not None else _tokens.read(text)
         return text if read is None else read.client_id
 
@@ -1110,6 +1118,21 @@ def _is_utf8(text: str) -> bool:
 def _check_client_id(client_id: object) -> str:
     """A client id that a test names, as plain text."""
     return read_text("the client id", client_id, InvalidChannelClientIdError)
+
+
+def _check_wait(timeout: object, count: object) -> None:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not is_number:
+        instead = "a number of real seconds"
+        raise TypeError(formatting.describe_type("timeout", timeout, instead))
+    if timeout != timeout:  # noqa: PLR0124 (NaN, which no time ever reaches)
+        message = "timeout is nan: pass a number of real seconds"
+        raise ValueError(message)
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(formatting.describe_type("count", count, "a whole number"))
+    if count < 1:
+        message = f"count is {count}: pass how many such events to wait for, at least 1"
+        raise ValueError(message)
 
 
 def _check_reset(what: object) -> None:

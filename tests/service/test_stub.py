@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import operator
 import pickle
 import threading
 import time
@@ -687,12 +688,34 @@ def test_an_unknown_kind_of_event_is_refused(stub, wrong):
 
 def test_a_kind_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(stub):
     channel.send_message("alice", "hello")
-    with pytest.raises(ValueError, match=r"no client id: pass kind='drop'"):
+    with pytest.raises(ValueError, match=r"not a client id: pass kind='drop'"):
         stub.timeline.of("drop")
 
     channel.create_channel("drop")
 
     assert [event.kind for event in stub.timeline.of("drop")] == ["create"]
+
+
+def test_the_timeline_takes_a_client_id_and_its_utf_8_bytes(stub):
+    token = channel.create_channel("猫")
+    for name in ("猫", "猫".encode(), token, token.encode()):
+        assert [event.kind for event in stub.timeline.of(name)] == ["create"]
+
+
+@pytest.mark.parametrize("client_id", [7, object()])
+@pytest.mark.parametrize("ask", ["is_connected", "pending", "disconnect", "timeline.of"])
+def test_a_client_that_is_not_named_by_text_is_refused_and_not_just_absent(stub, ask, client_id):
+    with pytest.raises(TypeError, match=f"of type {type(client_id).__name__}: pass a "):
+        operator.attrgetter(ask)(stub)(client_id)
+    assert len(stub.timeline) == 0
+
+
+@pytest.mark.parametrize("seed", [None, True, 1.5, [1]])
+def test_a_seed_of_another_type_is_refused_and_changes_nothing(stub, seed):
+    stub.seed = 7
+    with pytest.raises(TypeError, match="pass a whole number or a str"):
+        stub.seed = seed
+    assert stub.seed == 7
 
 
 def test_a_custom_dispatcher_hears_of_a_disconnection_and_of_a_kept_connection():

@@ -53,6 +53,26 @@ async def test_in_a_coroutine_the_failure_names_what_blocks_the_loop(channel_stu
     assert "await asyncio.to_thread(channel_stub.wait_for, ...)" in text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"client_id": 7}, TypeError, "the client id is 7, of type int: pass a str"),
+        ({"timeout": None}, TypeError, "timeout is None, of type NoneType: pass a number of real"),
+        ({"timeout": "1"}, TypeError, "timeout is '1', of type str: pass a number of real"),
+        ({"timeout": float("nan")}, ValueError, "timeout is nan: pass a number of real seconds"),
+        ({"count": "2"}, TypeError, "count is '2', of type str: pass a whole number"),
+        ({"count": True}, TypeError, "count is True, of type bool: pass a whole number"),
+        ({"count": 0}, ValueError, "count is 0: pass how many such events to wait for"),
+    ],
+)
+def test_a_bad_argument_is_refused_before_anything_is_waited_for(
+    channel_stub, channel_client, arguments, error, text
+):
+    channel_client("alice")
+    with pytest.raises(error, match=text):
+        channel_stub.wait_for("connect", **arguments)
+
+
 def test_too_few_events_are_counted(channel_stub):
     channel.send_message("alice", "one")
     with pytest.raises(AssertionError, match=r"only 1 of 3 'drop' events within 0 s"):
