@@ -339,7 +339,7 @@ def check_app(app: object) -> None:
 
 
 def _find_fault(app: object) -> str:
-    """Why something is no WSGI callable; empty if it is one."""
+    """Why something is not a WSGI callable; empty if it is one."""
     if not callable(app):
         return f"of type {type(app).__name__}: pass a WSGI callable, or None for no app"
     call = app if inspect.isroutine(app) else type(app).__call__

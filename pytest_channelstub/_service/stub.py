@@ -126,6 +126,9 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         request_data: As the SDK's stubs take it. Where it brings a dispatcher of its own,
             timers and requests go there.
 
+    Raises:
+        TypeError: `time_func` cannot be called.
+
     Attributes:
         clock: The stub's `FakeClock`.
         timeline: What happened in this test, in order.
@@ -144,6 +147,10 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         time_func: Callable[[], float] | None = None,
         request_data: Any = None,
     ) -> None:
+        if not (time_func is None or callable(time_func)):
+            is_clock = isinstance(time_func, FakeClock)
+            instead = "its method, clock.time" if is_clock else "a function, such as time.time"
+            raise TypeError(formatting.describe_type("time_func", time_func, instead))
         super().__init__(service_name, request_data=request_data)
         # logging.debug itself would give a root logger without handlers one.
         self._log = _LOGGER.debug if log is logging.debug else log

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from pytest_channelstub._record.formatting import hide_frame
+from pytest_channelstub._record.formatting import describe_type, hide_frame
+from pytest_channelstub._service.delivery import check_app
 from pytest_channelstub._service.stub import ChannelServiceStub
 from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
 from pytest_channelstub.web.long_poll import READER, Page, Query, find_page
@@ -62,12 +63,19 @@ class ChannelMiddleware:
             `validate_token_and_extract_client_id` and `disconnect`.
         app: The WSGI app that has all other paths; or None.
 
+    Raises:
+        TypeError: `stub` is not a stub, or `app` is not a WSGI callable.
+
     Attributes:
         stub: As given.
         app: As given; may be assigned.
     """
 
     def __init__(self, stub: ChannelServiceStub, app: Callable[..., Any] | None = None) -> None:
+        if not hasattr(stub, "connect_channel"):
+            instead = "channel_stub, and the app after it"
+            raise TypeError(describe_type("stub", stub, instead))
+        check_app(app)
         self.stub = stub
         self.app = app
         self._stopping = threading.Event()

@@ -22,7 +22,6 @@ from pytest_channelstub._service.delivery import (
     Answer,
     ChannelAppWarning,
     caller,
-    check_app,
     find_line,
     plain_text,
     warn,
@@ -95,13 +94,12 @@ class ChannelServer:
         port: int = 0,
         host: str = "127.0.0.1",
     ) -> None:
-        check_app(app)
+        self._middleware = ChannelMiddleware(stub, app)
         self._stub = stub
         self._errors: list[BaseException] = []
         origin = caller()
         # The line to which a warning points; under pytest, of the test that is under way.
         self._find_origin: Callable[[], Source | None] = lambda: origin
-        self._middleware = ChannelMiddleware(stub, app)
         self._lends_app = stub.app is None and app is not None
         with _listen(host, port) as listening:
             _warn_of_others(host, listening)

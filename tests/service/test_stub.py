@@ -696,6 +696,16 @@ def test_a_kind_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(s
     assert [event.kind for event in stub.timeline.of("drop")] == ["create"]
 
 
+@pytest.mark.parametrize(
+    ("time_func", "instead"), [(FakeClock(), r"its method, clock\.time"), (7, "a function, such")]
+)
+def test_a_time_func_that_cannot_be_called_is_refused_and_leaves_no_stub(time_func, instead):
+    with pytest.raises(TypeError, match=f"^time_func is .*: pass {instead}"):
+        ChannelServiceStub(time_func=time_func)
+    with pytest.raises(AssertionError, match="no stub is active"):
+        channel.create_channel("alice")
+
+
 def test_the_timeline_takes_a_client_id_and_its_utf_8_bytes(stub):
     token = channel.create_channel("猫")
     for name in ("猫", "猫".encode(), token, token.encode()):

@@ -96,11 +96,6 @@ def test_an_unknown_kind_is_refused_with_the_kinds_there_are(channel_stub, kind)
         channel_stub.wait_for(kind)
 
 
-def test_a_count_below_one_is_refused(channel_stub):
-    with pytest.raises(ValueError, match="at least 1"):
-        channel_stub.wait_for("send", count=0)
-
-
 def test_waiting_costs_no_processor_time(channel_stub):
     before = time.process_time()
     with pytest.raises(AssertionError):

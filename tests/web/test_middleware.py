@@ -11,7 +11,7 @@ from werkzeug.test import Client
 
 from pytest_channelstub import TokenTimedOutError, channel
 from pytest_channelstub import _tokens as tokens
-from pytest_channelstub.web import ChannelMiddleware
+from pytest_channelstub.web import ChannelMiddleware, ChannelServer
 
 DEV = "/_ah/channel/dev"
 JSAPI = "/_ah/channel/jsapi"
@@ -315,3 +315,16 @@ def test_webtest_can_drive_it(middleware, stub):
     token = channel.create_channel("alice")
     assert web.get(DEV, {"command": "connect", "channel": token}).text == "1"
     assert stub.is_connected("alice")
+
+
+@pytest.mark.parametrize("kind", [ChannelMiddleware, ChannelServer])
+def test_an_app_in_the_place_of_the_stub_is_refused(kind):
+    message = "^stub is <built-in function print>, .*: pass channel_stub, and the app after it"
+    with pytest.raises(TypeError, match=message):
+        kind(print)
+
+
+@pytest.mark.parametrize("kind", [ChannelMiddleware, ChannelServer])
+def test_what_is_not_an_app_is_refused(stub, kind):
+    with pytest.raises(TypeError, match="the app is 7, of type int: pass a WSGI callable"):
+        kind(stub, 7)
