@@ -63,9 +63,10 @@ def pytest_sessionstart(session):
 
 
 def _set_up_hypothesis():
-    """A busy machine fails no test, and in CI no new example does: a red run is never chance.
+    """Choose settings with which no test fails by chance.
 
-    CHANNELSTUB_LONG=1 tries Hypothesis' usual number of examples.
+    Examples have no time limit, and are the same at every run in CI. CHANNELSTUB_LONG=1 tries
+    Hypothesis' usual number of them.
     """
     import hypothesis  # noqa: PLC0415 (where tests run)
 

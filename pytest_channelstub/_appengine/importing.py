@@ -115,9 +115,11 @@ class _Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         is_known = name in after_import or name in _ALIASES or name in _PARENTS
-        if not is_known or state.mode == "never":
+        finders = list(sys.meta_path)
+        # Another thread may take this finder out while an import is under way.
+        if not is_known or state.mode == "never" or self not in finders:
             return None
-        later = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        later = finders[finders.index(self) + 1 :]
         # As the import system does, which passes over finders of the old kind.
         finds = (each.find_spec for each in later if hasattr(each, "find_spec"))
         specs = (find_spec(name, path, target) for find_spec in finds)

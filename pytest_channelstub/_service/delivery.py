@@ -476,7 +476,7 @@ def caller() -> Source | None:
     """The nearest line that is neither of this package nor between it and a test or an app."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        # Most frames are told by their module; a module that is run has another name.
+        # The module's name decides for most frames; a module that is run is named __main__.
         if not frame.f_globals.get("__name__", "").startswith(_BETWEEN):
             code = frame.f_code
             if not code.co_filename.startswith(_PACKAGE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections import deque
@@ -467,6 +468,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         Raises:
             TypeError: `client_id` is not text.
+            InvalidChannelClientIdError: It is bytes that are not UTF-8.
         """
         self._touch()
         return self._state.queue(self._resolve_client_id(client_id)) is not None
@@ -479,6 +481,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         Raises:
             TypeError: `client_id` is not text.
+            InvalidChannelClientIdError: It is bytes that are not UTF-8.
         """
         self._touch()
         queue = self._state.queue(self._resolve_client_id(client_id))
@@ -496,6 +499,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
         Raises:
             TypeError: `client_id` is not text.
+            InvalidChannelClientIdError: It is bytes that are not UTF-8.
             ValueError: There is no such kind.
         """
         if kind not in ("close", "disconnect"):
@@ -532,6 +536,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         Raises:
             AssertionError: It did not happen in time; the text says what did.
             TypeError: `client_id` is not text, or `timeout` or `count` is not a number.
+            InvalidChannelClientIdError: `client_id` is bytes that are not UTF-8.
             ValueError: There is no such kind of event, `count` is below 1, or `timeout` is NaN.
         """
         check_kind(kind)
@@ -1128,11 +1133,10 @@ def _check_client_id(client_id: object) -> str:
 
 
 def _check_wait(timeout: object, count: object) -> None:
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not is_number:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         instead = "a number of real seconds"
         raise TypeError(formatting.describe_type("timeout", timeout, instead))
-    if timeout != timeout:  # noqa: PLR0124 (NaN, which no time ever reaches)
+    if math.isnan(timeout):  # no time ever reaches it
         message = "timeout is nan: pass a number of real seconds"
         raise ValueError(message)
     if isinstance(count, bool) or not isinstance(count, int):

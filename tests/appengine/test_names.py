@@ -114,6 +114,13 @@ def test_two_copies_of_the_plugin_do_not_ask_each_other_for_ever(standin, instal
     assert importlib.import_module("google.appengine.api.channel") is channel
 
 
+def test_a_finder_that_was_taken_out_during_an_import_leaves_it_to_others(installed, monkeypatch):
+    installed()
+    monkeypatch.setattr(sys, "meta_path", [])
+
+    assert appengine._FINDER.find_spec("google.appengine.api.channel") is None
+
+
 def test_the_finder_answers_to_no_other_name(standin, installed):
     installed("always")
 

@@ -720,6 +720,14 @@ def test_a_client_that_is_not_named_by_text_is_refused_and_not_just_absent(stub,
     assert len(stub.timeline) == 0
 
 
+@pytest.mark.parametrize("ask", ["is_connected", "pending", "disconnect"])
+def test_a_client_named_by_bytes_that_are_not_utf_8_is_refused(stub, ask):
+    with pytest.raises(channel.InvalidChannelClientIdError, match="bytes that are not UTF-8"):
+        getattr(stub, ask)(b"\xff")
+    with pytest.raises(TypeError, match="as a str or its UTF-8 bytes"):
+        stub.timeline.of(b"\xff")
+
+
 @pytest.mark.parametrize("seed", [None, True, 1.5, [1]])
 def test_a_seed_of_another_type_is_refused_and_changes_nothing(stub, seed):
     stub.seed = 7
