@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
-from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
@@ -19,6 +18,7 @@ from pytest_channelstub._service.channel_service_pb import (
     VoidProto,
     read_text,
 )
+from pytest_channelstub._service.registry import active_stub, registry
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
@@ -178,7 +178,7 @@ def _check_duration(minutes: object) -> int:
 
 def _call(stub: Any, call: str, request: Any, response: Any) -> None:
     service = _GetService()
-    proxy = stub or apiproxy.registry.sdk.proxy_map(service) or apiproxy.active_stub(service)
+    proxy = stub or registry.sdk.proxy_map(service) or active_stub(service)
     if proxy is None:
         _refuse_without_stub(service)
     try:
@@ -207,7 +207,7 @@ def _refuse_without_stub(service: str) -> NoReturn:
 def _record_refusal(stub: Any, client_id: object, message: object, error: Error) -> None:
     """Have the stub that the call would have reached record why it did not."""
     service = _GetService()
-    stub = stub or apiproxy.registry.sdk.stub(service) or apiproxy.active_stub(service)
+    stub = stub or registry.sdk.stub(service) or active_stub(service)
     record = getattr(stub, "_record_refusal", None)
     if record is not None:
         record(client_id, message, error)

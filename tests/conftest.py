@@ -18,7 +18,7 @@ from collections import Counter
 import pytest
 
 import pytest_channelstub
-from pytest_channelstub._record.formatting import settings
+from pytest_channelstub._record.settings import settings
 
 # The first is the same engine without windows: it opens a page in a third of the time.
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._appengine.importing import after_import, remove, replace, state
-from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service.registry import SDK, active_stub, registry
 
 _SERVICE = "channel"
 _MAP = "google.appengine.api.apiproxy_stub_map"
@@ -25,7 +25,7 @@ _ERRORS = "google.appengine.runtime.apiproxy_errors"
 _BRIDGE = "google.appengine.runtime.default_api_stub"
 
 
-class InstalledSDK(apiproxy.SDK):
+class InstalledSDK(SDK):
     """What the core asks of an installed SDK."""
 
     def proxy_map(self, service: str) -> Any:
@@ -94,7 +94,7 @@ def _patch_map(module: Any) -> None:
         is_current = self is getattr(module, "apiproxy", None)
         is_open = is_current and self not in state.switched_off and state.mode != "never"
         own = getattr(self, "_APIProxyStubMap__stub_map", ())
-        stub = apiproxy.active_stub(service) if is_open and service not in own else None
+        stub = active_stub(service) if is_open and service not in own else None
         return original(self, service) if stub is None else stub
 
     replace(module.APIProxyStubMap, "GetStub", GetStub)
@@ -116,7 +116,9 @@ def _patch_testbed(module: Any) -> None:
     def _register_stub(self: Any, service_name: str, stub: Any, *args: Any, **kwargs: Any) -> None:
         register(self, service_name, stub, *args, **kwargs)
         # testbed puts only subclasses of the SDK's stub into the map.
-        if isinstance(stub, apiproxy.APIProxyStub):
+        from pytest_channelstub._service.apiproxy import APIProxyStub  # noqa: PLC0415 (only with a testbed)
+
+        if isinstance(stub, APIProxyStub):
             self._test_stub_map.RegisterStub(service_name, stub)
 
     replace(module.Testbed, "_register_stub", _register_stub)
@@ -130,7 +132,7 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
     if not enable:
         state.switched_off.add(self._test_stub_map)
         return
-    stub = apiproxy.active_stub()
+    stub = active_stub()
     if stub is None or stub in state.testbeds_own:
         stub = ChannelServiceStub()
         state.testbeds_own.add(stub)
@@ -145,4 +147,4 @@ def _init_channel_stub(self: Any, enable: bool = True) -> None:
 
 after_import.update({_MAP: _patch_map, _TESTBED: _patch_testbed})
 apiproxy_errors._installed = find_errors
-apiproxy.registry.sdk = InstalledSDK()
+registry.sdk = InstalledSDK()

@@ -10,7 +10,7 @@ from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_channelstub._record import formatting, matching
-from pytest_channelstub._record.formatting import settings
+from pytest_channelstub._record.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

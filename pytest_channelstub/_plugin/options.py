@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import pytest
 
 from pytest_channelstub._appengine.importing import MODES
-from pytest_channelstub._service.apiproxy import FailingCalls
 
 if TYPE_CHECKING:
+    from pytest_channelstub._service.apiproxy import FailingCalls
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.stub import Reset
 
@@ -137,6 +137,8 @@ def read_item_options(item: pytest.Item, options: RunOptions) -> Settings:
         settings = settings._replace(reset=reset)
     failing = []
     for node, marker in item.iter_markers_with_node("channel_error"):
+        from pytest_channelstub._service.apiproxy import FailingCalls  # noqa: PLC0415 (pytest's start is quick)
+
         origin = f"@pytest.mark.channel_error at {node.nodeid or 'the session'}"
         calls = FailingCalls(**_bind(marker, _error_marker, item.nodeid), origin=origin)
         failing.append(_parse(_parse_failing_calls, calls, "channel_error(", item.nodeid))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_channelstub._plugin.session import MOST_STUBS
-from pytest_channelstub._record.formatting import settings
+from pytest_channelstub._record.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import pytest
 
 from pytest_channelstub._plugin import options as _options
-from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ class Session:
         self._app_errors: list[BaseException] = []
         self._undo = contextlib.ExitStack()
         self._workers = 0
-        apiproxy.registry.observers.append(self._watch)
+        registry.observers.append(self._watch)
 
     @property
     def has_failed(self) -> bool:
@@ -269,7 +269,7 @@ class Session:
             if each.owned is not None:
                 each.owned.close()
         self.watched.clear()
-        apiproxy.registry.observers.remove(self._watch)
+        registry.observers.remove(self._watch)
 
     # Servers.
 

@@ -23,6 +23,7 @@ from pytest_channelstub._record.outcomes import (
     format_record,
     spell,
 )
+from pytest_channelstub._record.settings import settings
 from pytest_channelstub._record.threads import find_coroutine, find_running_threads
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class Diagnosis(Outcomes):
         lines = [headline, *(f"  {line}" for line in (*reason.sources, *more))]
         if reason.advice:
             lines.append(f"  hint: {reason.advice}")
-        if formatting.settings.show_timeline:
-            full = formatting.settings.full
+        if settings.show_timeline:
+            full = settings.full
             record = format_record(self._stub.timeline, last=MOST_EVENTS, full=full)
             lines += ["timeline:", *(f"  {line}" for line in record.split("\n"))]
         return "\n".join(lines)

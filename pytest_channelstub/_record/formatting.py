@@ -5,12 +5,12 @@ from __future__ import annotations
 import linecache
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub import _tokens
+from pytest_channelstub._record.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 
     from pytest_channelstub._record.timeline import Event
 
-
-@dataclass
-class Settings:
-    """How failures read; the plugin sets it for the time of a run, and restores it."""
-
-    # Whether failures show everything, however long, as with pytest's `-vv`.
-    full: bool = False
-    # Whether an assertion's text ends with the timeline, and its advice does without fixtures:
-    # under pytest the timeline stands in a section of the report.
-    show_timeline: bool = True
-
-
-settings = Settings()
-"""What holds now: outside pytest, the defaults."""
 
 SHORT = 72
 """How many characters of a message are shown where it is shortened."""

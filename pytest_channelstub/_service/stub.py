@@ -21,8 +21,7 @@ from pytest_channelstub._record.timeline import (
     check_kind,
     to_event,
 )
-from pytest_channelstub._service import apiproxy
-from pytest_channelstub._service.apiproxy import call_locked
+from pytest_channelstub._service.apiproxy import APIProxyStub, call_locked
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     InvalidChannelClientIdError,
@@ -37,6 +36,7 @@ from pytest_channelstub._service.delivery import (
     caller,
     check_app,
 )
+from pytest_channelstub._service.registry import registry
 from pytest_channelstub._service.state import Client, State, Step, live_lists
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pytest_channelstub._record.timeline import Event, Kind
+    from pytest_channelstub._service.apiproxy import FailingCalls
     from pytest_channelstub._service.channel_service_pb import (
         CreateChannelRequest,
         CreateChannelResponse,
@@ -103,7 +104,7 @@ class Page(Protocol):
         """Keep the client connected no longer."""
 
 
-class ChannelServiceStub(apiproxy.APIProxyStub):
+class ChannelServiceStub(APIProxyStub):
     """Answers the Channel API's calls, and lets a test see and do what a page would.
 
     It is complete without pytest: `ChannelServiceStub(time_func=FakeClock().time)`. The
@@ -174,11 +175,11 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         self._seed: int | str | None = None
         # Where others that were built by the same line are active, its number among them.
         self._number = sum(
-            getattr(stub, "_origin", None) == self._origin for stub in apiproxy.registry.stubs()
+            getattr(stub, "_origin", None) == self._origin for stub in registry.stubs()
         )
         self._older_threads = frozenset(threading.enumerate())
         self.clock._attach(self)
-        apiproxy.registry.activate(self)
+        registry.activate(self)
 
     def __repr__(self) -> str:
         count = len(self._state.connected())
@@ -321,7 +322,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         texts = _text_or_none(client_id), _text_or_none(message)
         self._step(self._plan_failure, "refuse", *texts, outcome)
 
-    def _record_set_error(self, call: str, request: Any, order: apiproxy.FailingCalls) -> None:
+    def _record_set_error(self, call: str, request: Any, order: FailingCalls) -> None:
         outcome = f"{call}: {type(order.error).__name__} ({order.origin})"
         self._step(self._plan_failure, "error", *_fields(request), outcome)
 
@@ -603,7 +604,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
         What it has recorded can still be read. A call that would change it is a
         RuntimeError. Closing it again does nothing.
         """
-        apiproxy.registry.deactivate(self)
+        registry.deactivate(self)
         call_locked(self._lock, self._state.change, self._plan_close)
         self._deliver()
         try:
@@ -947,7 +948,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
     def _foreign_dispatcher(self) -> Any:
         """The dispatcher that request_data brings; None for our own."""
         data = self.request_data
-        if data is None or apiproxy.registry.sdk.is_silent_request_data(data):
+        if data is None or registry.sdk.is_silent_request_data(data):
             return None
         return data.get_dispatcher()
 
@@ -1011,7 +1012,7 @@ class ChannelServiceStub(apiproxy.APIProxyStub):
 
     def _other_stubs(self) -> list[ChannelServiceStub]:
         """The other stubs that are active, the newest first."""
-        stubs = apiproxy.registry.stubs()
+        stubs = registry.stubs()
         return [each for each in stubs if isinstance(each, type(self)) and each is not self]
 
     def _deadline_of(self, client_id: str) -> tuple[float, bool]:

@@ -9,8 +9,8 @@ import pytest
 from pytest_channelstub import apiproxy_errors, channel
 from pytest_channelstub._appengine import importing as appengine
 from pytest_channelstub._appengine import patches
-from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.clock import FakeClock
+from pytest_channelstub._service.registry import registry
 from pytest_channelstub._service.stub import ChannelServiceStub
 
 
@@ -276,7 +276,7 @@ def test_the_active_stub_does_not_hide_a_registered_one(stub_map, installed, stu
 def test_a_default_stub_comes_after_the_active_stub(stub_map, installed):
     installed()
     default = ChannelServiceStub()
-    apiproxy.registry.deactivate(default)
+    registry.deactivate(default)
     stub_map.apiproxy = stub_map.APIProxyStubMap(default)
 
     with ChannelServiceStub() as stub:

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from pytest_channelstub import ChannelServiceStub, FakeClock, channel
-from pytest_channelstub._service import apiproxy
+from pytest_channelstub._service.registry import registry
 
 CALLS = 500
 ROUNDS = 60
@@ -132,9 +132,9 @@ def test_100_000_clients(table):
             few, many = [], []
             for _ in range(20):
                 many.append(spend(lambda: send_and_poll(crowd, busy)))
-                apiproxy.registry.activate(alone)
+                registry.activate(alone)
                 few.append(spend(lambda: send_and_poll(alone, quiet)))
-                apiproxy.registry.activate(crowd)
+                registry.activate(crowd)
                 alone._begin_epoch("queues")
             gc.unfreeze()
     table("100,000 connected clients over one: a send and a poll", min(many) / min(few), 1.2, "")

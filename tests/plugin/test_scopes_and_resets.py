@@ -181,7 +181,7 @@ def test_a_test_without_fixtures_of_its_own_is_reset_too(pytester):
         import unittest
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub._service.apiproxy import active_stub
+        from pytest_channelstub._service.registry import active_stub
 
         @pytest.fixture(scope="session", autouse=True)
         def connected(channel_stub):
@@ -239,7 +239,7 @@ def test_make_channel_stub_serves_fixtures_of_every_scope(pytester):
         """
         import pytest
         from pytest_channelstub import channel
-        from pytest_channelstub._service.apiproxy import active_stub
+        from pytest_channelstub._service.registry import active_stub
 
         @pytest.fixture(scope="session")
         def wide(make_channel_stub):
@@ -274,7 +274,7 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
     pytester.makeconftest(
         """
         import pytest
-        from pytest_channelstub._service.apiproxy import active_stub
+        from pytest_channelstub._service.registry import active_stub
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_unconfigure(config):
@@ -289,7 +289,7 @@ def test_a_stub_that_nobody_closes_ends_with_the_session(pytester):
 
     pytester.runpytest("-s").assert_outcomes(passed=2)
 
-    from pytest_channelstub._service.apiproxy import active_stub  # noqa: PLC0415 (after the run)
+    from pytest_channelstub._service.registry import active_stub  # noqa: PLC0415 (after the run)
 
     assert active_stub() is None
 

@@ -30,8 +30,8 @@ from typing import Any
 import pytest_channelstub
 from pytest_channelstub import ChannelClient, ChannelServiceStub, Event, FakeClock, channel
 from pytest_channelstub._record import timeline
-from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service import stub as stub_module
+from pytest_channelstub._service.registry import registry
 
 PACKAGE = str(Path(pytest_channelstub.__file__).parent)
 START = 1_300_000_000
@@ -107,8 +107,8 @@ class World:
         self.clock = FakeClock(START)
         self.clock._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
         self.clock._changed = threading.Condition(self.clock._lock)  # type: ignore[arg-type]
-        self._registry_lock = apiproxy.registry._lock
-        apiproxy.registry._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
+        self._registry_lock = registry._lock
+        registry._lock = WatchedLock(lambda: self.on_wait())  # noqa: PLW0108 (it changes)
         self.stub = ChannelServiceStub(time_func=self.clock.time)
         self.stub.seed = 1
         self.sends = itertools.count()
@@ -135,7 +135,7 @@ class World:
 
     def end(self) -> None:
         self.stub.close()
-        apiproxy.registry._lock = self._registry_lock
+        registry._lock = self._registry_lock
 
     def create(self, client_id: str, minutes: int | None = None) -> str:
         return channel._create_channel(self.stub, client_id, minutes)

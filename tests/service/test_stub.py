@@ -21,12 +21,12 @@ from pytest_channelstub import (
     channel,
 )
 from pytest_channelstub._record.timeline import Timeline
-from pytest_channelstub._service import apiproxy
 from pytest_channelstub._service.channel_service_pb import (
     CreateChannelResponse,
     SendMessageRequest,
 )
 from pytest_channelstub._service.clock import SystemClock
+from pytest_channelstub._service.registry import SDK, registry
 from pytest_channelstub._service.state import Step
 
 
@@ -753,7 +753,7 @@ def test_a_stub_goes_on_in_a_forked_process(stub):
     page = connect(stub)
     bob = connect(stub, "bob")
 
-    apiproxy.registry.renew_locks()
+    registry.renew_locks()
 
     channel.send_message("alice", "hi")
     assert page.receive() == "hi"
@@ -824,7 +824,7 @@ def test_a_client_that_is_closed_leaves_once(stub):
 
 
 def test_without_an_sdk_the_core_is_asked_for_nothing():
-    sdk = apiproxy.SDK()
+    sdk = SDK()
 
     assert sdk.proxy_map("channel") is None
     assert sdk.stub("channel") is None
