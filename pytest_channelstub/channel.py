@@ -6,7 +6,8 @@ import os
 from typing import Any, NoReturn
 
 from pytest_channelstub import apiproxy_errors
-from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,

@@ -9,10 +9,10 @@ from pytest_channelstub import _tokens, channel
 from pytest_channelstub._assertions import messages
 from pytest_channelstub._record.formatting import (
     describe_missing_name,
-    hide_frame,
     plural,
     shorten_repr,
 )
+from pytest_channelstub._record.frames import hide_frame
 
 if TYPE_CHECKING:
     from typing import Self

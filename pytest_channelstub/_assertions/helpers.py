@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import messages
-from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._record.matching import ANY, _Any, is_misspelt, matches
 from pytest_channelstub._record.outcomes import client_id_of
 

@@ -227,8 +227,8 @@ class Session:
     def build(self, settings: Settings, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build a stub, and close it at the end of the run if nobody does."""
         # Imported when the first test asks for a stub: 20 ms of a start that needs none.
-        from pytest_channelstub._service.delivery import check_app  # noqa: PLC0415
         from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
+        from pytest_channelstub._service.wsgi import check_app  # noqa: PLC0415
 
         check_app(app)  # before there is a stub, which would stay active
         clock = self._make_clock(settings)

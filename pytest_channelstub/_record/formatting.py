@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import linecache
 import re
 import unicodedata
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record.settings import settings
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 SHORT = 72
 """How many characters of a message are shown where it is shortened."""
-
-PACKAGE = str(Path(__file__).parents[1])
-"""Where our own code is."""
 
 _CLIENT_WIDTH = 28
 _LONGEST_REPR = 120
@@ -59,18 +55,6 @@ def shorten_repr(value: object) -> str:
 def describe_type(name: str, value: object, instead: str) -> str:
     """The text of a TypeError: what an argument is, and what to pass in its place."""
     return f"{name} is {shorten_repr(value)}, of type {type(value).__name__}: pass {instead}"
-
-
-def hide_frame(excinfo: Any) -> bool:
-    """Whether a traceback leaves our frames out, as `__tracebackhide__` asks.
-
-    It does where we refuse something by a `raise`, or where an app's code has raised. It
-    shows them where the fault is our own.
-    """
-    entry = excinfo.traceback[-1]
-    is_ours = str(entry.path).startswith(PACKAGE)
-    line = linecache.getline(str(entry.path), entry.lineno + 1)
-    return not is_ours or line.lstrip().startswith("raise")
 
 
 def format_exception(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from pytest_channelstub._record import formatting
+from pytest_channelstub._record.frames import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -49,4 +50,4 @@ def _describe(code: CodeType, line: int) -> str:
 
 def _is_of_the_test(code: CodeType) -> bool:
     """Whether code is neither ours, nor Python's, nor of an installed package."""
-    return not code.co_filename.startswith((formatting.PACKAGE, "<", *_INSTALLED))
+    return not code.co_filename.startswith((PACKAGE, "<", *_INSTALLED))

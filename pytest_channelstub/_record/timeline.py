@@ -11,9 +11,10 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, get_args, overload
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, outcomes
 from pytest_channelstub._record.formatting import format_source
+from pytest_channelstub._record.frames import hide_frame
 
 # pytest's tracebacks: see hide_frame.
-__tracebackhide__ = formatting.hide_frame
+__tracebackhide__ = hide_frame
 
 Kind = Literal[
     "create", "connect", "refresh", "poll", "send", "drop", "read", "clear", "close",

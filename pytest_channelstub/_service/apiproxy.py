@@ -7,7 +7,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_channelstub import apiproxy_errors
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.frames import hide_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

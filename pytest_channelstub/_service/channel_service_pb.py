@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_channelstub import _tokens
-from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._tokens import InvalidTokenError
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_channelstub._record.formatting import describe_type, hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
+from pytest_channelstub._record.frames import hide_frame, is_running
 from pytest_channelstub._record.timeline import MICROSECONDS
 from pytest_channelstub._service.apiproxy import call_locked
-from pytest_channelstub._service.delivery import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

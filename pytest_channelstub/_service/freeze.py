@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import freezegun.api
 
-from pytest_channelstub._record.formatting import hide_frame
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._service.clock import DEFAULT_START, FakeClock, Moment
 
 if TYPE_CHECKING:

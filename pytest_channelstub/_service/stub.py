@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 from pytest_channelstub import _tokens, apiproxy_errors
 from pytest_channelstub._record import diagnosis, formatting, matching
 from pytest_channelstub._record.formatting import format_source
+from pytest_channelstub._record.frames import caller, hide_frame
 from pytest_channelstub._record.timeline import (
     MICROSECONDS,
     Row,
@@ -29,15 +30,10 @@ from pytest_channelstub._service.channel_service_pb import (
     read_text,
 )
 from pytest_channelstub._service.clock import FakeClock, SystemClock, real_monotonic
-from pytest_channelstub._service.delivery import (
-    FORM,
-    Outbox,
-    Outgoing,
-    caller,
-    check_app,
-)
+from pytest_channelstub._service.delivery import Outbox, Outgoing
 from pytest_channelstub._service.registry import registry
 from pytest_channelstub._service.state import Client, State, Step, live_lists
+from pytest_channelstub._service.wsgi import FORM, check_app
 from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
 
 if TYPE_CHECKING:
@@ -56,7 +52,7 @@ if TYPE_CHECKING:
     from pytest_channelstub._service.state import Timer
 
 # pytest's tracebacks: see hide_frame.
-__tracebackhide__ = formatting.hide_frame
+__tracebackhide__ = hide_frame
 
 __all__ = ["ChannelServiceStub", "Error", "InvalidTokenError", "TokenTimedOutError"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from pytest_channelstub._record.formatting import describe_type, hide_frame
-from pytest_channelstub._service.delivery import check_app
+from pytest_channelstub._record.formatting import describe_type
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._service.stub import ChannelServiceStub
+from pytest_channelstub._service.wsgi import check_app
 from pytest_channelstub._tokens import InvalidTokenError, TokenTimedOutError
 from pytest_channelstub.web.long_poll import READER, Page, Query, find_page
 

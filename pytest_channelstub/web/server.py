@@ -15,17 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
-from pytest_channelstub._record.formatting import hide_frame, shorten_repr
+from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.frames import caller, hide_frame
 from pytest_channelstub._service.clock import real_monotonic
-from pytest_channelstub._service.delivery import (
-    LONGEST_READ,
-    Answer,
-    ChannelAppWarning,
-    caller,
-    find_line,
-    plain_text,
-    warn,
-)
+from pytest_channelstub._service.delivery import ChannelAppWarning, warn
+from pytest_channelstub._service.wsgi import LONGEST_READ, Answer, find_line, plain_text
 from pytest_channelstub.web.long_poll import has_ended
 from pytest_channelstub.web.middleware import ChannelMiddleware
 
