@@ -6,6 +6,7 @@ import argparse
 import importlib
 import signal
 import sys
+import threading
 import traceback
 from itertools import takewhile
 from pathlib import Path
@@ -65,12 +66,14 @@ def _serve(stub: ChannelServiceStub, options: argparse.Namespace) -> int:
     except (ImportError, OSError, TypeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A KeyboardInterrupt could cut short what is being printed.
+        signal.signal(number, lambda *_: stopped.set())
     with server:
-        try:
-            _write(f"{options.app} is at {server.url} until Ctrl-C.")
-            _follow(stub, server)
-        except KeyboardInterrupt:
-            _write("Stopped.")
+        _write(f"{options.app} is at {server.url} until Ctrl-C.")
+        _follow(stub, server, stopped)
+    _write("Stopped.")
     return 0
 
 
@@ -89,17 +92,21 @@ def _load(name: str) -> Callable[..., Any]:
         raise ImportError(f"cannot import {name}: {format_exception(error)}{where}") from None
 
 
-def _follow(stub: ChannelServiceStub, server: ChannelServer) -> None:
+def _follow(stub: ChannelServiceStub, server: ChannelServer, stopped: threading.Event) -> None:
     """Print what happens, in order, each event once the app has answered what follows from it."""
-    count = 0
-    while True:
+    count, is_last = 0, False
+    while not is_last:
+        is_last = stopped.is_set()
+        if is_last:
+            server.stop()  # what requests have done until then is printed too
         seen, rows = stub._progress(), stub.timeline._rows[count:]
         for row in takewhile(lambda row: row.answer is None or row.answer.is_answered, rows):
             _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():
             traceback.print_exception(error)
-        call_locked(stub._lock, stub._wait_for_progress, seen, _LOOK_AGAIN)
+        if not is_last:
+            call_locked(stub._lock, stub._wait_for_progress, seen, _LOOK_AGAIN)
 
 
 def _write(line: str) -> None:
@@ -108,5 +115,4 @@ def _write(line: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main())

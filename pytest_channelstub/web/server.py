@@ -189,7 +189,8 @@ class ChannelServer:
             if isinstance(error, ConnectionError) and has_ended(environ.get("werkzeug.socket")):
                 raise  # the browser's doing, and no fault of the app's
             self._errors.append(error)
-            text = f"the app raised {type(error).__name__}; the test fails with its traceback\n"
+            where = "in the test's report, or where the server prints"
+            text = f"the app raised {type(error).__name__}: its traceback is {where}\n"
             headers = [("Content-Type", "text/plain; charset=utf-8")]
             start_response("500 Internal Server Error", headers, sys.exc_info())
             yield text.encode()

@@ -30,7 +30,7 @@ def xml_of(pytester):
     return ET.parse(pytester.path / "out.xml")  # noqa: S314 (pytest has written it)
 
 
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "xdist"])
 def test_a_failed_test_shows_its_timeline_and_a_passed_one_nothing(pytester, workers):
     pytester.makepyfile(FAILING)
     result = pytester.runpytest("--junitxml=out.xml", *workers)

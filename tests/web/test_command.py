@@ -16,11 +16,16 @@ import pytest
 from pytest_channelstub.web import __main__ as command
 
 APP = """
+import time
+
 from google.appengine.api import channel
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/broken":
         raise LookupError("the app is broken")
+    if environ["PATH_INFO"] == "/later":
+        later = time.time() + 2
+        time.time = lambda: later
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [channel.create_channel("alice").encode()] if environ["PATH_INFO"] == "/token" else []
 
@@ -80,6 +85,7 @@ def test_it_serves_the_app_and_prints_each_event_until_ctrl_c(serve):
     assert get(f"{url}/_ah/channel/dev?command=connect&channel={token}") == "1"
     with pytest.raises(urllib.error.HTTPError, match="500"):
         get(f"{url}/broken")
+    get(f"{url}/later")
     seen = [process.stdout.readline() for _ in range(4)]
     assert [line.split()[0] for line in seen] == ["create", "connect", "request", "timeout"]
     assert "alice /_ah/channel/connected/ -> 200 OK" in seen[2]
