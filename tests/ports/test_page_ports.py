@@ -113,7 +113,7 @@ class PageHandler(SimpleHTTPRequestHandler):
 def other_url():
     """Where a server that knows nothing of channels has the pages: another port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
