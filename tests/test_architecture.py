@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -27,6 +28,7 @@ CORE = ("_tokens.py", "apiproxy_errors.py", "_record/", "_service/")
 FOREIGN = {"_pytest", "google", "http", "pytest", "socketserver", "urllib.request", "werkzeug"}
 
 
+@functools.cache
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 

@@ -427,7 +427,7 @@ def test_nothing_is_left_when_the_polls_have_ended(stub, in_background):
 
 
 def test_many_clients_that_wait_lose_nothing_and_cost_little():
-    messages = [f"message {number}" for number in range(10)]
+    messages = [f"message {number}" for number in range(4)]
     with ChannelServiceStub(time_func=FakeClock().time) as stub:
         middleware = ChannelMiddleware(stub)
         received = {f"client {number}": [] for number in range(50)}

@@ -446,7 +446,7 @@ def test_starting_and_stopping_leaves_no_thread_descriptor_or_warning(stub):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for number in range(21):
+        for number in range(6):
             with ChannelServer(stub, app) as server:
                 token = channel.create_channel("alice")
                 dev(server, "connect", token, "&page=p&next_poll_within=5")
