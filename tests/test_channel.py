@@ -155,6 +155,8 @@ def test_only_an_error_of_a_call_can_be_set(stub, error):
 def test_an_error_rate_is_a_number_from_0_to_1(stub, rate):
     with pytest.raises(ValueError, match="pass a number from 0 to 1"):
         stub.SetError(apiproxy_errors.OverQuotaError(), error_rate=rate)
+    with pytest.raises(TypeError, match="error_rate is 'often', of type str: pass a number from"):
+        stub.SetError(apiproxy_errors.OverQuotaError(), error_rate="often")
     create(stub, application_key="alice")
 
 

@@ -93,7 +93,9 @@ def show(value: object) -> str:
     try:
         text = formatting.bare(repr(value))
     except (RecursionError, ValueError):  # Python shows neither endless depth nor endless digits
-        return f"a value of type {type(value).__name__}, too large to be shown"
+        return f"a value of type {type(value).__name__} (too large to be shown)"
+    except Exception as error:  # noqa: BLE001 (a value's own __repr__ may raise anything)
+        return f"a value of type {type(value).__name__} (its repr raised {type(error).__name__})"
     return text if settings.full else formatting.shorten(text, 2 * formatting.SHORT)
 
 
@@ -122,7 +124,7 @@ def _compare_texts(expected: str, message: str) -> Comparison:
 def _compare_json(expected: object, message: str) -> Comparison:
     value = matching.read_json(message)
     if isinstance(value, matching.NotJson):
-        if message == str(expected):
+        if _is_str_of(message, expected):
             advice = "Have the app send json.dumps(...) of it."
             return Comparison("is its str(), not JSON", advice=advice)
         return Comparison(f"is not JSON: {value.reason}")
@@ -208,7 +210,7 @@ def _count_leaves(value: object) -> int:
 
 def _join(path: str, key: object) -> str:
     if not isinstance(key, str):
-        return f"{path}[{key!r}: JSON's keys are strings]"
+        return f"{path}[{formatting.shorten_repr(key)}: JSON's keys are strings]"
     if _NAME.fullmatch(key):
         return f"{path}.{key}" if path else key
     return f"{path}[{formatting.quoted(key)}]"
@@ -240,9 +242,16 @@ def _show_expected(one: Difference) -> str:
         return f"{expected!a} (differs in {difference})" if difference else text
     if bool in (type(expected), type(found)) and expected == found:
         return f"{text} (JSON has true apart from 1, and false from 0)"
-    if isinstance(found, str) and found == str(expected):
+    if isinstance(found, str) and _is_str_of(found, expected):
         return f"{text} (a string there)"
     return text
+
+
+def _is_str_of(text: str, value: object) -> bool:
+    try:
+        return text == str(value)
+    except Exception:  # noqa: BLE001 (a value's own __str__ may raise anything)
+        return False
 
 
 def _has_same_items(expected: Sequence[Any], value: list[Any]) -> bool:
@@ -253,7 +262,7 @@ def _has_same_items(expected: Sequence[Any], value: list[Any]) -> bool:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+    return json.dumps(value, sort_keys=True, default=formatting.shorten_repr)
 
 
 def _common_ends(left: str, right: str) -> tuple[int, int]:

@@ -314,7 +314,9 @@ def _one_of(*choices: str) -> _Parser:
 
 
 def _refusal(value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{value!r} is not allowed here: pass {allowed}")
+    from pytest_channelstub._record.formatting import shorten_repr  # noqa: PLC0415 (pytest's start is quick)
+
+    return ValueError(f"{shorten_repr(value)} is not allowed here: pass {allowed}")
 
 
 class _Option(NamedTuple):

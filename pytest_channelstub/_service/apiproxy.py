@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_channelstub import apiproxy_errors
-from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import hide_frame
 
 if TYPE_CHECKING:
@@ -248,6 +248,7 @@ class APIProxyStub:
 
         Raises:
             AssertionError: `error` is not such an error.
+            TypeError: `error_rate` is not a number.
             ValueError: `error_rate` is not from 0 to 1.
         """
         if not (error is None or isinstance(error, apiproxy_errors.Error)):
@@ -255,7 +256,12 @@ class APIProxyStub:
                 f"{shorten_repr(error)} is not an error of an App Engine call: pass an instance "
                 "of apiproxy_errors.Error, or None"
             )
-        if not 0 <= error_rate <= 1:
+        try:
+            is_chance = 0 <= error_rate <= 1
+        except TypeError:
+            instead = "a number from 0 to 1"
+            raise TypeError(describe_type("error_rate", error_rate, instead)) from None
+        if not is_chance:
             raise ValueError(f"error_rate is {error_rate!r}: pass a number from 0 to 1")
         if method and error:
             self._errors[method] = FailingCalls(error, method, error_rate, f"SetError for {method}")

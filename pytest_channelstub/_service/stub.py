@@ -125,7 +125,7 @@ class ChannelServiceStub(APIProxyStub):
             timers and requests go there.
 
     Raises:
-        TypeError: `time_func` cannot be called.
+        TypeError: `time_func` or `log` cannot be called.
 
     Attributes:
         clock: The stub's `FakeClock`.
@@ -149,6 +149,10 @@ class ChannelServiceStub(APIProxyStub):
             is_clock = isinstance(time_func, FakeClock)
             instead = "its method, clock.time" if is_clock else "a function, such as time.time"
             raise TypeError(formatting.describe_type("time_func", time_func, instead))
+        if not callable(log):
+            raise TypeError(
+                formatting.describe_type("log", log, "a function, such as logging.info")
+            )
         super().__init__(service_name, request_data=request_data)
         # logging.debug itself would give a root logger without handlers one.
         self._log = _LOGGER.debug if log is logging.debug else log
@@ -1145,7 +1149,8 @@ def _check_wait(timeout: object, count: object) -> None:
 
 def _check_reset(what: object) -> None:
     if what not in _RESETS:
-        message = f"reset takes 'queues', 'all' or 'nothing', got {what!r}"
+        shown = formatting.shorten_repr(what)
+        message = f"reset takes 'queues', 'all' or 'nothing', got {shown}"
         raise ValueError(message)
 
 

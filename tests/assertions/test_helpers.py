@@ -312,6 +312,29 @@ def test_the_difference_names_the_place_and_the_value_there(
     assert difference in difference_of(channel_stub, expected, message)
 
 
+class Unshowable:
+    __hash__ = None
+
+    def __eq__(self, other):
+        return False
+
+    def __repr__(self):
+        raise LookupError
+
+
+@pytest.mark.parametrize("assertion", [assert_sent, assert_queued, assert_dropped])
+@pytest.mark.parametrize("expected", [Unshowable(), {"a": Unshowable(), "b": 2}, [1, Unshowable()]])
+def test_a_value_that_cannot_be_shown_leaves_the_failure_alone(
+    assertion, expected, channel_stub, channel_client
+):
+    channel_client("alice")
+    channel.send_message("alice", '{"a": 1, "b": 2}')
+    channel.send_message("alice", "[1, 2]")
+    text = failure_of(assertion, channel_stub, "alice", expected)
+    kind = type(expected).__name__
+    assert text.startswith(f"a value of type {kind} (its repr raised LookupError)")
+
+
 def test_the_difference_of_long_texts_is_shown_where_it_is(channel_stub, channel_client):
     channel_client("alice")
     expected = "-" * 100 + "a" * 500 + "-" * 100

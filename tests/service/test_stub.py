@@ -699,9 +699,11 @@ def test_a_kind_passed_as_a_client_id_is_refused_unless_a_client_has_that_name(s
 @pytest.mark.parametrize(
     ("time_func", "instead"), [(FakeClock(), r"its method, clock\.time"), (7, "a function, such")]
 )
-def test_a_time_func_that_cannot_be_called_is_refused_and_leaves_no_stub(time_func, instead):
+def test_a_time_func_or_log_that_cannot_be_called_is_refused_and_leaves_no_stub(time_func, instead):
     with pytest.raises(TypeError, match=f"^time_func is .*: pass {instead}"):
         ChannelServiceStub(time_func=time_func)
+    with pytest.raises(TypeError, match=r"^log is 7, of type int: pass a function, such as logg"):
+        ChannelServiceStub(7)
     with pytest.raises(AssertionError, match="no stub is active"):
         channel.create_channel("alice")
 
