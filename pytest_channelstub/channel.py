@@ -188,7 +188,7 @@ def _call(stub: Any, call: str, request: Any, response: Any) -> None:
         translated = _ToChannelError(error)
         if translated is error:
             raise
-        raise translated from error
+        raise translated from None  # it says all that `error` did
 
 
 def _refuse_without_stub(service: str) -> NoReturn:

@@ -97,7 +97,7 @@ def pytest_fixture_setup(
 ) -> None:
     """Reset what outlives the test when its own fixtures begin: wider ones are there by then."""
     session = request.config.stash[_SESSION]
-    if not session.is_begun and fixturedef.scope == "function":
+    if not session.is_reset and fixturedef.scope == "function":
         session.begin_test()
 
 

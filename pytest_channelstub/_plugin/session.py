@@ -109,7 +109,7 @@ class Session:
         self.watched: list[WatchedStub] = []
         self.left_out = 0
         # Whether what outlives the current test has been reset for it.
-        self.is_begun = False
+        self.is_reset = False
         # What the current test's phases came to, by phase.
         self.outcomes: dict[str, str] = {}
         # What the run's end has to say beside pytest's own summary.
@@ -143,7 +143,7 @@ class Session:
         self._item, self._markers, self._own_markers = item, [], -1
         self.settings = self.options.settings
         self._held_clock = None
-        self.is_begun, self.left_out = False, 0
+        self.is_reset, self.left_out = False, 0
         self.outcomes.clear()
         self.watched = [each for each in self.watched if each.is_open()]
         for each in self.watched:
@@ -163,14 +163,14 @@ class Session:
             self.settings = _options.read_item_options(self._item, self.options)
             self._check_marker_scope()
             self._check_added(added)
-            if self.is_begun:
+            if self.is_reset:
                 self._apply_settings()
 
     def begin_test(self) -> None:
         """Once a test: reset what outlives it, and have calls fail as the test asks."""
-        is_begun, self.is_begun = self.is_begun, True
+        is_reset, self.is_reset = self.is_reset, True
         self.read_markers()
-        if is_begun:
+        if is_reset:
             return
         for each in self.watched.copy():
             if each.owned is not None:
@@ -236,7 +236,7 @@ class Session:
         if settings.seed is not None:
             stub.seed = settings.seed
         stub.app = app
-        stub._presence = (self.settings if self.is_begun else settings).presence
+        stub._presence = (self.settings if self.is_reset else settings).presence
         stub._failing = self.settings.failing
         self._find(stub).owned = stub
         if settings.clock == "freeze":
@@ -414,7 +414,7 @@ class Session:
         """Refuse a marker that a fixture has added after the time at which it counts."""
         is_built = any(each.is_of_fixture and each.is_new for each in self.watched)
         late = _options.find_build_keyword(added) if is_built else None
-        if self.is_begun and any(each.name == "channel_reset" for each in added):
+        if self.is_reset and any(each.name == "channel_reset" for each in added):
             late = "channel_reset"
         if late is not None:
             self._fail(

@@ -198,6 +198,7 @@ class Diagnosis(Outcomes):
             self._find_failure(expected, after)
             or (None if is_any else self._find_refusal(after, expected))
             or self._find_at_other_client(expected, after, is_sent=is_sent or is_any)
+            or self._find_swapped(expected, after)
             or self._find_in_other_stub(expected)
         )
 
@@ -332,6 +333,26 @@ class Diagnosis(Outcomes):
             sentence += f"{format_client(event.client_id)}, not to {self.name}"
         advice = f"Use {wrong} in the test, or have the app send to {right}."
         return Reason(sentence, advice, self.sources(index), event.message)
+
+    def _find_swapped(self, expected: object, after: int) -> Reason | None:
+        """That the client id was sent as a message, to a client named as the message."""
+        if not isinstance(expected, str) or self.to is None:
+            return None
+        for index in reversed(self.find(after=after)):
+            event = self.events[index]
+            if event.message == self.client_id and event.client_id == expected:
+                message, name = formatting.quoted(event.message), format_client(expected)
+                where = "the test or in send_message(client_id, message)"
+                if self.client_id in self.history.connections:
+                    where = "send_message(client_id, message)"
+                elif expected in self.history.connections:
+                    where = "the test"
+                return Reason(
+                    f"{message} was sent to {name} at {self.at(index)}",
+                    f"The client id comes before the message: swap the two in {where}.",
+                    self.sources(index),
+                )
+        return None
 
     def _find_in_other_stub(self, expected: object) -> Reason | None:
         for stub in self._stub._other_stubs():

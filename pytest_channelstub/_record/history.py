@@ -51,7 +51,7 @@ class History:
         return connections[-1] if connections else None
 
     def around(self, client_id: str, index: int) -> tuple[Connection | None, Connection | None]:
-        """A client's last connection begun before event `index`, and its first one after it."""
+        """A client's last connection before event `index`, and its first one after it."""
         own = self.connections.get(client_id, [])
         count = sum(each.first is None or each.first < index for each in own)
         return (own[count - 1] if count else None), (own[count] if count < len(own) else None)

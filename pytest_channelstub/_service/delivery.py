@@ -82,7 +82,7 @@ class Outgoing:
         outcome: What came of it, in a few words.
         answer: The beginning of what the app answered with a status of 400 or more.
         is_answered: Whether nothing more is to come.
-        is_begun: Whether the app was called.
+        is_called: Whether the app was called.
         depth: How many requests have caused this one, each in the handler of the one before.
     """
 
@@ -95,7 +95,7 @@ class Outgoing:
     outcome: str = "no app"
     answer: str = ""
     is_answered: bool = True
-    is_begun: bool = False
+    is_called: bool = False
     depth: int = 0
 
     def request(self) -> Request:
@@ -173,7 +173,7 @@ class Outbox:
         """Deliver nothing of what waits, from this step on or now; what is under way goes on."""
         change = setattr if step is None else partial(step.do, setattr)
         for outgoing in self._requests():
-            if not outgoing.is_begun:
+            if not outgoing.is_called:
                 change(outgoing, "outcome", "not delivered")
                 change(outgoing, "is_answered", True)
 
@@ -194,16 +194,16 @@ class Outbox:
 
     def _deliver_to(self, client_id: str | None) -> bool:
         """Deliver to one client; whether there was something, and no other call was at it."""
-        is_begun = False
+        has_delivered = False
         # Another call may leave a request to this one at its very end. (The frame is kept in no
         # variable of its own: that circle would keep the stub from being freed.)
         while self._waiting.get(client_id) and self._take(client_id, sys._getframe()):
-            is_begun = True
+            has_delivered = True
             try:
                 self._deliver_all(self._waiting.get(client_id, deque()))
             finally:
                 self._under_way.pop(client_id, None)
-        return is_begun
+        return has_delivered
 
     def _take(self, client_id: str | None, frame: FrameType) -> bool:
         """Begin to deliver to a client, if no other call is at it.
@@ -244,7 +244,7 @@ class Outbox:
         app = self.app
         if outgoing.is_answered:
             return
-        if outgoing.is_begun:  # an exception from outside, such as Ctrl-C, has cut it short
+        if outgoing.is_called:  # an exception from outside, such as Ctrl-C, has cut it short
             self._answer(outgoing, "interrupted")
         elif app is None:
             self._answer(outgoing, "no app")
@@ -268,14 +268,14 @@ class Outbox:
 
     def _post(self, app: App, outgoing: Outgoing) -> None:
         def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-            outgoing.is_begun = True
+            outgoing.is_called = True
             return app(environ, start_response)
 
         try:
             status, body = post_form(call, outgoing.url, outgoing.client_id, outgoing.source_ip)
         except BaseException as error:
             # What Ctrl-C has kept from the app waits for the next call.
-            if outgoing.is_begun or isinstance(error, Exception):
+            if outgoing.is_called or isinstance(error, Exception):
                 self._answer(outgoing, format_exception(error))
             raise
         outgoing.status = int(status[:3])

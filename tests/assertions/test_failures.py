@@ -576,6 +576,40 @@ def test_messages_that_went_to_others_alone(channel_stub):
 # Calls that failed.
 
 
+@pytest.mark.parametrize(
+    ("assertion", "headline"),
+    [
+        (assert_sent, "'alice' was not sent to hello: 'hello' was sent to alice at +0.0 s"),
+        (assert_queued, "'alice' is not pending for hello: 'hello' was sent to alice at +0.0 s"),
+    ],
+)
+def test_a_client_id_and_a_message_that_are_swapped_in_the_test(
+    assertion, headline, channel_stub, channel_client
+):
+    channel_client("alice")
+    notify("alice", "hello")
+    assert failure_of(assertion, channel_stub, "hello", "alice")[:3] == [
+        headline,
+        "  sent by notify() at test_failures.py:N",
+        "  hint: The client id comes before the message: swap the two in the test.",
+    ]
+    assertion(channel_stub, "alice", "hello")
+
+
+def test_a_client_id_and_a_message_that_are_swapped_in_the_app(channel_stub, channel_client):
+    channel_client("alice")
+    notify("hello", "alice")
+    headline, _, hint = failure_of(assert_sent, channel_stub, "alice", "hello")[:3]
+    assert headline == "'hello' was not sent to alice: 'alice' was sent to hello at +0.0 s"
+    assert hint.endswith(" message: swap the two in send_message(client_id, message).")
+
+
+def test_a_client_id_and_a_message_that_are_swapped_somewhere(channel_stub):
+    notify("hello", "alice")
+    hint = failure_of(assert_sent, channel_stub, "alice", "hello")[2]
+    assert hint.endswith(" swap the two in the test or in send_message(client_id, message).")
+
+
 def test_a_refused_call_whose_error_was_caught(channel_stub, channel_client):
     alice = channel_client("alice")
     notify("alice", {"move": "e4"})

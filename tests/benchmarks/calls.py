@@ -36,9 +36,9 @@ def token(stub):
 def spend(call):
     """The seconds of processor time that a call takes in this thread."""
     gc.collect()
-    begun = time.thread_time()
+    start = time.thread_time()
     call()
-    return time.thread_time() - begun
+    return time.thread_time() - start
 
 
 @pytest.fixture

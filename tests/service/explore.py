@@ -620,7 +620,7 @@ def main() -> None:
     shorten_runs()
     names = tuple(CALLS) if options.all or options.interrupt else SAMPLE
     chosen = [name for name in names if options.only in name]
-    begun, runs, wrong = time.monotonic(), 0, 0
+    start, runs, wrong = time.monotonic(), 0, 0
     places: Counter[str] = Counter()
     seconds = ("",) if options.interrupt else names
     part, parts = map(int, options.part.split("/"))
@@ -642,7 +642,7 @@ def main() -> None:
                 show(run)
     for place, count in places.most_common(40):
         show(f"{count:6} {place}")
-    show(f"{runs:,} runs, {wrong:,} wrong, in {time.monotonic() - begun:.0f} s")
+    show(f"{runs:,} runs, {wrong:,} wrong, in {time.monotonic() - start:.0f} s")
     sys.exit(bool(wrong))
 
 

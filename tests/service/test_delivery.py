@@ -311,9 +311,9 @@ def test_an_app_that_is_removed_in_a_handler_hears_nothing_of_what_waits(stub, a
 @pytest.mark.parametrize(
     ("is_answered", "outcome"), [(False, "interrupted"), (True, "200 OK")], ids=["cut short", "old"]
 )
-def test_a_request_that_was_begun_is_not_made_again(stub, app, is_answered, outcome):
+def test_a_request_that_has_reached_the_app_is_not_made_again(stub, app, is_answered, outcome):
     outgoing = Outgoing("alice", "/_ah/channel/connected/", 0, "127.0.0.1", outcome="200 OK")
-    outgoing.is_answered, outgoing.is_begun = is_answered, True
+    outgoing.is_answered, outgoing.is_called = is_answered, True
 
     stub._outbox._deliver_one(outgoing)
 
