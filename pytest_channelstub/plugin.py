@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_channelstub._appengine import importing as _appengine
+from pytest_channelstub._appengine.patches import explain_missing_sdk as _explain_missing_sdk
 from pytest_channelstub._plugin import options as _options
 from pytest_channelstub._plugin.report import Pages as _Pages
 from pytest_channelstub._plugin.report import Sections as _Sections
@@ -34,10 +35,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     _options.add_options(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
     """Serve the SDK's lost names before the first conftest.py imports them."""
     _serve_sdk(early_config)
+    try:
+        return (yield)
+    except Exception as error:
+        hint = _explain_missing_sdk(error)
+        if hint and error.__cause__ is not None:
+            error.__cause__.add_note(hint)  # the error that pytest shows
+        raise
+
+
+def pytest_exception_interact(call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    """Say what to do where an import has failed for want of an SDK."""
+    hint = _explain_missing_sdk(call.excinfo and call.excinfo.value)
+    if hint:
+        report.sections.append(("channelstub", hint))
 
 
 def pytest_configure(config: pytest.Config) -> None:

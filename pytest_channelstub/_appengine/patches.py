@@ -10,6 +10,7 @@ import functools
 import importlib
 import sys
 import threading
+import traceback
 from bisect import insort
 from typing import Any
 
@@ -23,6 +24,11 @@ _REQUEST_INFO = "google.appengine.api.request_info"
 _TESTBED = "google.appengine.ext.testbed"
 _ERRORS = "google.appengine.runtime.apiproxy_errors"
 _BRIDGE = "google.appengine.runtime.default_api_stub"
+_WITHOUT_SDK = (
+    "No App Engine SDK is installed. channelstub_appengine = always in the ini file serves "
+    "google.appengine.api.channel without one; pip install 'pytest-channelstub[appengine]' brings "
+    "one, with its testbed."
+)
 
 
 class InstalledSDK(SDK):
@@ -72,6 +78,22 @@ def find_errors() -> Any | None:
         return None
     finally:
         state.probing_thread = None
+
+
+def explain_missing_sdk(error: BaseException | None) -> str:
+    """What to do about an import that has failed for want of an SDK; empty for other errors."""
+    while error is not None:
+        if isinstance(error, ImportError) and _is_of_sdk(error):
+            has_none = state.mode != "never" and find_errors() is None
+            return _WITHOUT_SDK if has_none else ""
+        error = error.__cause__
+    return ""
+
+
+def _is_of_sdk(error: ImportError) -> bool:
+    lines = [frame.line or "" for frame in traceback.extract_tb(error.__traceback__)]
+    is_named = error.name == "google" or f"{error.name}.".startswith("google.appengine.")
+    return is_named and any("google.appengine" in line for line in lines)
 
 
 def _loaded(name: str) -> Any:

@@ -1,6 +1,9 @@
 """Whole pytest runs without an SDK, or with one that is not used."""
 
+import importlib.util
 import textwrap
+
+import pytest
 
 TEST = """
     from google.appengine.api import channel
@@ -8,6 +11,15 @@ TEST = """
     def test_a_channel(channel_stub):
         assert channel_stub.client_id_from_token(channel.create_channel("alice")) == "alice"
 """
+HINT = (
+    "No App Engine SDK is installed. channelstub_appengine = always in the ini file serves "
+    "google.appengine.api.channel without one; pip install 'pytest-channelstub[appengine]' brings "
+    "one, with its testbed."
+)
+without_sdk = pytest.mark.skipif(
+    bool(importlib.util.find_spec("google") and importlib.util.find_spec("google.appengine")),
+    reason="an App Engine SDK is installed",
+)
 
 
 def write(path, text):
@@ -30,6 +42,31 @@ def test_never_serves_nothing(run_pytest, tmp_path):
 
     assert "cannot import name 'channel'" in done.stdout or "No module named" in done.stdout
     assert done.returncode == 2
+
+
+@without_sdk
+def test_an_import_that_needs_an_sdk_says_what_brings_it(run_pytest, tmp_path):
+    write(tmp_path / "test_channel.py", TEST)
+    write(tmp_path / "test_other.py", "import google.cloud")
+    write(
+        tmp_path / "test_testbed.py",
+        """
+        def test_a_testbed():
+            from google.appengine.ext import testbed
+        """,
+    )
+
+    done = run_pytest("--continue-on-collection-errors")
+
+    assert done.stdout.count(HINT) == 2, done.stdout
+
+
+@without_sdk
+def test_a_conftest_that_needs_an_sdk_says_what_brings_it(run_pytest, tmp_path):
+    write(tmp_path / "conftest.py", "from google.appengine.api import channel")
+    write(tmp_path / "test_it.py", TEST)
+
+    assert HINT in run_pytest().stderr
 
 
 def test_a_bad_value_is_one_line_with_the_choices(run_pytest, tmp_path):
