@@ -27,11 +27,11 @@ from pytest_channelstub._record.settings import settings
 from pytest_channelstub._record.threads import find_coroutine, find_running_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from threading import Thread
 
     from pytest_channelstub._record.history import Connection
-    from pytest_channelstub._record.timeline import Event, Timeline
+    from pytest_channelstub._record.timeline import Event, Source, Timeline
 
 MOST_EVENTS = 50
 """How many events of a timeline a failure shows."""
@@ -57,6 +57,8 @@ class Stub(Protocol):
     def _is_clock_own(self) -> bool: ...
     @property
     def _older_threads(self) -> Collection[Thread]: ...
+    @property
+    def _invalid(self) -> Mapping[tuple[str, str], tuple[str | None, Source | None]]: ...
     def _other_stubs(self) -> Sequence[Stub]: ...
     def _overdue(self) -> Sequence[tuple[str, float]]: ...
 

@@ -159,6 +159,9 @@ class Outcomes:
         """That a client was not connected, and that one of a similar client id was."""
         sentence, similar = f"{name} did not connect in this test", self.find_similar(client_id)
         if similar is None:
+            requests = [self.events[index] for index in self.find(("request",))]
+            if any(self.is_connection(event) for event in requests if event.client_id == client_id):
+                sentence += ": add_connect_event tells the app alone"
             return sentence
         difference, _, other = similar
         return f"{sentence}, but {other} did, which differs in {difference}"
@@ -208,8 +211,13 @@ class Outcomes:
         event = self.events[index]
         if event.client_id is None:
             return f"to {event.message} ({self.at(index)})"
-        what = "connected" if (event.message or "").endswith("/connected/") else "disconnected"
+        what = "connected" if self.is_connection(event) else "disconnected"
         return f"when {format_client(event.client_id)} {what} ({self.at(index)})"
+
+    @staticmethod
+    def is_connection(request: Event) -> bool:
+        """Whether a request to the app says that a client has connected."""
+        return (request.message or "").endswith("/_ah/channel/connected/")
 
     def describe_app_failure(self, index: int) -> str:
         """What the app did wrong: "the app answered 500 ... when alice connected"; or empty."""

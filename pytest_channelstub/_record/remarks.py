@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting
 from pytest_channelstub._record.history import TAKEN
 from pytest_channelstub._record.outcomes import Outcomes
 from pytest_channelstub._record.threads import find_running_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from pytest_channelstub._record.diagnosis import Stub
     from pytest_channelstub._record.timeline import Timeline
@@ -35,7 +36,8 @@ def list_remarks(
 ) -> list[str]:
     """What is worth knowing of a stub where a test has failed, a sentence each.
 
-    A time-out that is due and was not noticed, a refused call, an error of the app, another
+    A time-out that is due and was not noticed, a refused call, an error of the app, a call that
+    found nothing as its token is not valid, a token that was taken for a client id, another
     stub that took messages, a thread that is still running.
     """
     if others is None:
@@ -52,6 +54,7 @@ def list_remarks(
         remark = describe(index)
         if remark and remark not in text:
             remarks.append("; ".join((remark, *outcomes.sources(index))))
+    remarks += _describe_invalid(stub, outcomes)
     for built_by, timeline in others.items():
         count = sum(event.kind in ("send", "drop") for event in timeline)
         if count and built_by not in text and not outcomes.find():
@@ -60,6 +63,26 @@ def list_remarks(
     threads = [thread for thread in find_running_threads(stub._older_threads) if thread not in text]
     remarks += [f"{thread}: what it sends comes later" for thread in threads]
     return _shorten(remarks)
+
+
+def _describe_invalid(stub: Stub, outcomes: Outcomes) -> Iterator[str]:
+    """The calls that were given no valid token, or a token where a client id is wanted."""
+    client_ids = {event.client_id for event in outcomes.events}
+    for (method, shown), (text, source) in stub._invalid.items():
+        what = "and this is not one"
+        if text is not None and _tokens.read(text) is not None:
+            what = f"and this is {outcomes.describe_expired(text)}"
+        elif text in client_ids:
+            what = "and this is a client id"
+        line = formatting.describe_source(formatting.format_source(source))
+        yield f"{method}({shown}) takes a valid token, {what}; called by {line}"
+    for event in outcomes.events:
+        read = _tokens.read(event.client_id)
+        if event.kind in ("disconnect", "timeout", "request") and read is not None:
+            yield (
+                f"{formatting.format_token(event.client_id or '')} was taken for a client id: "
+                f"disconnect_channel_event and its like take {read.client_id!r}"
+            )
 
 
 def _shorten(lines: list[str]) -> list[str]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pytest_channelstub._record.timeline import Event, Kind
+    from pytest_channelstub._record.timeline import Event, Kind, Source
     from pytest_channelstub._service.apiproxy import FailingCalls
     from pytest_channelstub._service.channel_service_pb import (
         CreateChannelRequest,
@@ -171,6 +171,9 @@ class ChannelServiceStub(APIProxyStub):
         self._pages: dict[tuple[str, str], Page] = {}
         self._is_closed = False
         self._closing: list[Callable[[], object]] = []
+        # Calls of this test that found nothing as their token is not valid: the method and how
+        # the value reads, with its text, if it is one, and the line of the call.
+        self._invalid: dict[tuple[str, str], tuple[str | None, Source | None]] = {}
         self._origin = caller()
         self._seed: int | str | None = None
         # Where others that were built by the same line are active, its number among them.
@@ -335,7 +338,9 @@ class ChannelServiceStub(APIProxyStub):
 
     def client_id_from_token(self, token: str | bytes) -> str | None:
         """The client id of a valid token; None for anything else."""
-        client_id = self._client_id(token, self._touch())
+        now = self._touch()
+        client_id = self._client_id(token, now)
+        self._note_invalid("client_id_from_token", token, now)
         self._log("Token %s is of client id %s", token, client_id)
         return client_id
 
@@ -360,7 +365,11 @@ class ChannelServiceStub(APIProxyStub):
             The list; None where the client is not connected, or the token not valid.
         """
         self._log("Received request for messages for channel %s", token)
-        return None if self._is_closed else self._step(self._plan_live_list, token)
+        if self._is_closed:
+            return None
+        messages = self._step(self._plan_live_list, token)
+        self._note_invalid("get_channel_messages", token, self._state.now)
+        return messages
 
     def _plan_live_list(self, step: Step, token: str | bytes) -> list[str] | None:
         client_id = self._client_id(token, step.now)
@@ -375,7 +384,9 @@ class ChannelServiceStub(APIProxyStub):
 
     def has_channel_messages(self, token: str | bytes) -> bool:
         """Whether a message is pending; False where the token is not valid."""
-        has_messages = bool(self._state.queue(self._client_id(token, self._touch())))
+        now = self._touch()
+        self._note_invalid("has_channel_messages", token, now)
+        has_messages = bool(self._state.queue(self._client_id(token, now)))
         self._log("Checking for messages on channel %s: %s", token, has_messages)
         return has_messages
 
@@ -386,6 +397,7 @@ class ChannelServiceStub(APIProxyStub):
             The message; None where there is none, or the token is not valid.
         """
         message = self._step(self._plan_pop, None, token, "pop")
+        self._note_invalid("pop_first_message", token, self._state.now)
         self._log("Popping first message of channel %s: %r", token, message)
         return message
 
@@ -395,6 +407,7 @@ class ChannelServiceStub(APIProxyStub):
         A list that `get_channel_messages` returned earlier is left as it was.
         """
         lost = self._step(self._plan_clear, token)
+        self._note_invalid("clear_channel_messages", token, self._state.now)
         self._log("Clearing messages on channel %s: %d", token, lost)
 
     def _plan_clear(self, step: Step, token: str | bytes) -> int:
@@ -926,6 +939,12 @@ class ChannelServiceStub(APIProxyStub):
         read = None if self._state.queue(text) is not None else _tokens.read(text)
         return text if read is None else read.client_id
 
+    def _note_invalid(self, method: str, token: object, now: int) -> None:
+        """Note a call that can find nothing, as its token is not valid, for a failure to tell."""
+        if self._client_id(token, now) is None:
+            key = method, formatting.shorten_repr(token)
+            self._invalid.setdefault(key, (_text_or_none(token), caller()))
+
     def _token_error(self, token: object, now: int) -> Error:
         """The error for an invalid or expired token."""
         read = self._read_token(token)
@@ -1076,6 +1095,7 @@ class ChannelServiceStub(APIProxyStub):
     def _plan_epoch(self, step: Step, carried: dict[str, float]) -> None:
         self._state.begin_epoch(step, carried)
         step.do(self._pages.clear)
+        step.do(self._invalid.clear)
 
     def _wait_until_idle(self, timeout: float) -> None:
         """Wait until the app has answered every request; for so many real seconds at most."""

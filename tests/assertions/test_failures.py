@@ -560,6 +560,21 @@ def test_no_call_of_send_message_at_all(channel_stub, channel_client):
     assert_queued(channel_stub, "alice", "hi")
 
 
+def test_a_client_that_add_connect_event_alone_speaks_of(channel_stub, channel_client):
+    channel_stub.add_connect_event("alice")
+    notify("alice", "hi")
+    assert failure_of(assert_queued, channel_stub, "alice", "hi")[0] == (
+        "'hi' is not pending for alice: it was dropped at +0.0 s: alice did not connect in this "
+        "test: add_connect_event tells the app alone"
+    )
+    assert failure_of(assert_connected, channel_stub, "alice")[0] == (
+        "alice is not connected: it did not connect in this test: add_connect_event tells the app "
+        "alone"
+    )
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
 def test_messages_that_went_to_others_alone(channel_stub):
     notify("bob", "hi")
     assert failure_of(assert_sent, channel_stub, "alice", "quite another thing") == [

@@ -209,6 +209,38 @@ def test_the_section_of_a_plain_assert_says_what_is_worth_knowing(test, line, py
     assert line in output.partition("- channel timeline -")[2]
 
 
+MIXED_UP = """
+def test_it(channel_stub, channel_client, channel_clock):
+    alice = channel_client("alice")
+    channel_stub.get_channel_messages("alice")
+    channel_stub.pop_first_message("nobody")
+    channel_stub.clear_channel_messages(alice)
+    channel_stub.disconnect_channel_event(alice.token)
+    assert not channel_stub.has_channel_messages(alice.token)
+    channel_clock.advance(hours=2, seconds=1)
+    channel_stub.client_id_from_token(alice.token)
+    channel_stub.client_id_from_token(alice.token)
+    assert False
+"""
+
+
+def test_the_section_says_where_a_token_or_a_client_id_was_wanted(pytester):
+    output = run(pytester, MIXED_UP)
+    output = re.sub(r"\w{6}\.\.\.alice", "N", output)
+    output = re.sub(r"\('\w{32}.*?'\)|\(<.*>\)", "(...)", output)
+    by = "; called by test_it() at test_chat.py:N"
+    assert [line for line in output.splitlines() if line.startswith("- ")] == [
+        f"- get_channel_messages('alice') takes a valid token, and this is a client id{by}",
+        f"- pop_first_message('nobody') takes a valid token, and this is not one{by}",
+        f"- clear_channel_messages(...) takes a valid token, and this is not one{by}",
+        (
+            "- client_id_from_token(...) takes a valid token, and this is token N, which had "
+            f"expired at +2 h 0 min 1 s{by}"
+        ),
+        "- token N was taken for a client id: disconnect_channel_event and its like take 'alice'",
+    ]
+
+
 def test_of_several_stubs_each_timeline_has_a_heading(pytester):
     section = run(pytester, PLAIN, "-k", "test_other").partition("- channel timeline -")[2]
     assert re.findall(r"^the stub of .*", section, re.MULTILINE) == [
