@@ -126,10 +126,6 @@ class ChannelServiceStub(APIProxyStub):
 
     Raises:
         TypeError: `time_func` or `log` cannot be called.
-
-    Attributes:
-        clock: The stub's `FakeClock`.
-        timeline: What happened in this test, in order.
     """
 
     THREADSAFE = True
@@ -157,9 +153,9 @@ class ChannelServiceStub(APIProxyStub):
         # logging.debug itself would give a root logger without handlers one.
         self._log = _LOGGER.debug if log is logging.debug else log
         owner = getattr(time_func, "__self__", None)
-        self.clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
+        self._clock: FakeClock = owner if isinstance(owner, FakeClock) else SystemClock(time_func)
         self._lock, self._changed = self.clock._lock, self.clock._changed
-        self.timeline: Timeline = Timeline(self.clock.start if self.clock._is_own else None)
+        self._timeline = Timeline(self.clock.start if self.clock._is_own else None)
         self._outbox = Outbox(self._changed)
         self._state = State(
             self.timeline, self._outbox, self.CHANNEL_TIMEOUT_SECONDS * MICROSECONDS
@@ -204,6 +200,16 @@ class ChannelServiceStub(APIProxyStub):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def clock(self) -> FakeClock:
+        """The stub's clock, for as long as the stub exists."""
+        return self._clock
+
+    @property
+    def timeline(self) -> Timeline:
+        """What happened in this test, in order."""
+        return self._timeline
 
     @property
     def app(self) -> Callable[..., Any] | None:
@@ -556,7 +562,7 @@ class ChannelServiceStub(APIProxyStub):
         check_kind(kind)
         _check_wait(timeout, count)
         name = None if client_id is None else _check_client_id(client_id)
-        until = real_monotonic() + timeout
+        until = real_monotonic() + min(timeout, threading.TIMEOUT_MAX)
         while True:
             self._touch()
             seen, left = self._progress(), until - real_monotonic()
@@ -1157,7 +1163,7 @@ def _check_wait(timeout: object, count: object) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         instead = "a number of real seconds"
         raise TypeError(formatting.describe_type("timeout", timeout, instead))
-    if math.isnan(timeout):  # no time ever reaches it
+    if isinstance(timeout, float) and math.isnan(timeout):  # no time ever reaches it
         message = "timeout is nan: pass a number of real seconds"
         raise ValueError(message)
     if isinstance(count, bool) or not isinstance(count, int):

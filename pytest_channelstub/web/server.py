@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
-from pytest_channelstub._record.formatting import shorten_repr
+from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import caller, hide_frame
 from pytest_channelstub._service.clock import real_monotonic
 from pytest_channelstub._service.delivery import ChannelAppWarning, warn
@@ -70,7 +70,7 @@ class ChannelServer:
 
     Raises:
         OSError: The port is taken or no port, or the address is not one of this machine.
-        TypeError: The app is not a WSGI callable.
+        TypeError: The app is not a WSGI callable, or an argument of another type.
 
     Warns:
         UserWarning: Other machines can reach the address.
@@ -124,7 +124,12 @@ class ChannelServer:
             path: The path, with or without its first slash; characters that a URL does
                 not take are quoted.
             query: Parameters, each a value or a list of values; quoted likewise.
+
+        Raises:
+            TypeError: `path` is not a str.
         """
+        if not isinstance(path, str):
+            raise TypeError(describe_type("path", path, "a str, such as '/chat'"))
         url = f"{self.url}/{quote(path.removeprefix('/'), safe='/%:@!$&()*+,;=~?#')}"
         if not query:
             return url
@@ -294,6 +299,10 @@ class _Handler(WSGIRequestHandler):
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not isinstance(host, str):
+        raise TypeError(describe_type("host", host, "a name or an address, such as '127.0.0.1'"))
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(describe_type("port", port, "a number, or 0 for a port that is free"))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

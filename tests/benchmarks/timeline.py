@@ -61,7 +61,7 @@ def main():
     timeline = record(10_000)
     shown = milliseconds_of(lambda: format_record(timeline, last=50))
     with ChannelServiceStub(time_func=FakeClock().time) as stub:
-        stub.timeline = timeline
+        stub._timeline = timeline
         why = milliseconds_of(lambda: Diagnosis(stub, "bob").find_cause("hi"))
     sys.stdout.write(
         f"recording: {cost:.3f} us an event (at most {AT_MOST_MICROSECONDS})\n"

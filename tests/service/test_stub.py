@@ -708,6 +708,12 @@ def test_a_time_func_or_log_that_cannot_be_called_is_refused_and_leaves_no_stub(
         channel.create_channel("alice")
 
 
+@pytest.mark.parametrize("name", ["clock", "timeline"])
+def test_a_stub_keeps_its_clock_and_its_timeline(stub, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(stub, name, FakeClock())
+
+
 def test_the_timeline_takes_a_client_id_and_its_utf_8_bytes(stub):
     token = channel.create_channel("猫")
     for name in ("猫", "猫".encode(), token, token.encode()):

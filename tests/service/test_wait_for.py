@@ -73,6 +73,14 @@ def test_a_bad_argument_is_refused_before_anything_is_waited_for(
         channel_stub.wait_for("connect", **arguments)
 
 
+@pytest.mark.parametrize("timeout", [0, float("inf"), 10**400])
+def test_an_event_that_is_there_is_given_however_long_the_wait_might_be(
+    channel_stub, channel_client, timeout
+):
+    channel_client("alice")
+    assert channel_stub.wait_for("connect", "alice", timeout).kind == "connect"
+
+
 def test_too_few_events_are_counted(channel_stub):
     channel.send_message("alice", "one")
     with pytest.raises(AssertionError, match=r"only 1 of 3 'drop' events within 0 s"):

@@ -95,6 +95,15 @@ def test_url_for_quotes_path_and_query(server, path, query, expected):
     assert server.url_for(path, **query) == server.url + expected
 
 
+def test_arguments_of_another_type_are_refused(stub, server):
+    with pytest.raises(TypeError, match=r"^port is '80', of type str: pass a number, or 0 for a "):
+        ChannelServer(stub, port="80")
+    with pytest.raises(TypeError, match=r"^host is None, of type NoneType: pass a name or an add"):
+        ChannelServer(stub, host=None)
+    with pytest.raises(TypeError, match=r"^path is None, of type NoneType: pass a str, such as "):
+        server.url_for(None)
+
+
 def test_the_app_gets_paths_and_queries_as_they_were_sent(server):
     path = server.url_for("/猫", q="é").removeprefix(server.url)
     assert get(server, path) == (200, "OK", "/猫".encode() + b"?q=%C3%A9")
