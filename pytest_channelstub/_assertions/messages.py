@@ -12,12 +12,10 @@ from pytest_channelstub._record import formatting
 from pytest_channelstub._record.diagnosis import Diagnosis, Reason, times
 from pytest_channelstub._record.formatting import (
     describe_source,
-    format_advance,
     format_client,
     format_duration,
     format_token,
     limit_lines,
-    name_stub,
     plural,
 )
 from pytest_channelstub._record.matching import ANY, may_match
@@ -113,15 +111,15 @@ def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
     known = Diagnosis(stub, to)
     due, is_kept = stub._deadline_of(known.client_id)
-    end, at = f"{name_stub()}.disconnect({known.client_id!r})", known.offset(due)
+    end, at = f"{known.stub_name}.disconnect({known.client_id!r})", known.offset(due)
     if is_kept:
         why = f"it is kept alive, until its token expires at the latest, and then times out ({at})"
         advice = f"End it with the client's close(), or with {end}."
     else:
         why = f"it times out at {at} if it does not poll before"
-        wait = f"{name_stub()}.wait_for('timeout', {known.client_id!r})"
+        wait = f"{known.stub_name}.wait_for('timeout', {known.client_id!r})"
         if stub._is_clock_own:
-            wait = format_advance(due - stub.clock.time())
+            wait = known.advance_call(due - stub.clock.time())
         advice = f"Let time pass: {wait}; or end it: {end}."
     last = known.last_connection
     sources = known.sources(None if last is None else last.first)
@@ -149,7 +147,7 @@ def token(stub: ChannelServiceStub, value: object, *, is_valid: bool) -> str:
         left = read.expires - stub.clock.time()
         if is_valid:
             state, why = "expired", f"it is valid until {end}, for {format_duration(left)} more"
-            advice = f"Let time pass: {format_advance(left)}." if stub._is_clock_own else ""
+            advice = f"Let time pass: {known.advance_call(left)}." if stub._is_clock_own else ""
         else:
             ago = f"{format_duration(left)} ago" if left else "and at that second it is over"
             state, why = "valid", f"it expired at {end}, {ago}"
@@ -247,7 +245,7 @@ class _Queue:
         how = "them one by one" if apart else "none"
         return Reason(
             f"a {type(unmet).__name__} stands for one JSON message",
-            f"Pass {how}: assert_queued({name_stub()}, {self._known.client_id!r}{what}).",
+            f"Pass {how}: assert_queued({self._known.stub_name}, {self._known.client_id!r}{what}).",
         )
 
     def _explain_surplus(self) -> tuple[str, Reason]:
@@ -267,7 +265,7 @@ class _Queue:
         others = f" (and {len(self._extra) - 1} more)" if len(self._extra) > 1 else ""
         event = self._events[self._extra[0]]
         whence = "the test put it into the list" if event is None else f"sent at {known.at(event)}"
-        call = f"assert_sent({name_stub()}, {known.client_id!r}, ...)"
+        call = f"assert_sent({known.stub_name}, {known.client_id!r}, ...)"
         return (
             f"{show(message)}{others} is pending for {known.name}, and {wanted}: {whence}",
             Reason(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Sections:
         session.config.add_cleanup(lambda: vars(settings).update(before))
         settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
         settings.show_timeline = False
+        settings.find_fixture_stub = partial(session.funcarg, "channel_stub")
 
     # The last to wrap is the first to see the report: allure's wrapper finds the sections there.
     @pytest.hookimpl(wrapper=True, trylast=True)

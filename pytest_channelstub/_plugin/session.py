@@ -182,7 +182,7 @@ class Session:
 
     def check_overrides(self) -> None:
         """Refuse a clock that belongs to another stub than the test's own `channel_stub`."""
-        stub, clock = self._funcarg("channel_stub"), self._funcarg("channel_clock")
+        stub, clock = self.funcarg("channel_stub"), self.funcarg("channel_clock")
         if stub is None or clock is None or getattr(stub, "clock", clock) is clock:
             return
         fixture_stubs = (each.owned for each in self.watched if each.is_of_fixture)
@@ -368,11 +368,11 @@ class Session:
 
     def _follow_overrides(self) -> None:
         """Use the `channel_app` nearest to the test, also on a stub built with another."""
-        stub = self._funcarg("channel_stub")
+        stub = self.funcarg("channel_stub")
         shared = next((each for each in self.watched if each.owned is stub), None)
         if stub is None or shared is None or not shared.is_of_fixture:
             return
-        app = self._funcarg("channel_app", shared.app)
+        app = self.funcarg("channel_app", shared.app)
         if app is shared.app:
             return
         middlewares = (server._middleware for server in self._servers)
@@ -380,7 +380,7 @@ class Session:
             self._undo.callback(setattr, owner, "app", owner.app)
             owner.app = app
 
-    def _funcarg(self, name: str, default: Any = None) -> Any:
+    def funcarg(self, name: str, default: Any = None) -> Any:
         """What the current test was given by a fixture."""
         return getattr(self._item, "funcargs", {}).get(name, default)
 

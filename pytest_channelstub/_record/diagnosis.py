@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._record import formatting, matching
-from pytest_channelstub._record.formatting import (
-    format_advance,
-    format_client,
-    format_connect,
-    name_stub,
-    plural,
-)
+from pytest_channelstub._record.formatting import format_client, plural
 from pytest_channelstub._record.history import TAKEN, Outcome
 from pytest_channelstub._record.outcomes import (
     MESSAGES,
@@ -53,6 +47,8 @@ class Stub(Protocol):
     def _presence(self) -> bool: ...
     @property
     def _built_by(self) -> str: ...
+    @property
+    def _is_of_fixture(self) -> bool: ...
     @property
     def _is_clock_own(self) -> bool: ...
     @property
@@ -95,6 +91,8 @@ class Diagnosis(Outcomes):
         self.client_id = "" if to is None else client_id_of(to)
         self.name = "anybody" if to is None else format_client(self.client_id)
         self.last_connection = self.history.connection(self.client_id)
+        is_fixture = stub._is_of_fixture or settings.find_fixture_stub() is stub
+        self._has_fixtures = is_fixture and not settings.show_timeline
 
     def own(
         self, kinds: Sequence[str] = MESSAGES, after: int = -1, *, or_nobodys: bool = False
@@ -135,6 +133,26 @@ class Diagnosis(Outcomes):
 
     # What to type.
 
+    @property
+    def stub_name(self) -> str:
+        """What to call the stub: its fixture; one of the test's own, and outside pytest, `stub`."""
+        return "channel_stub" if self._has_fixtures else "stub"
+
+    def connect_call(
+        self, client_id: str, minutes: int | None = None, *, keep_alive: bool = False
+    ) -> str:
+        """The call that connects a client."""
+        duration = "" if minutes is None else f", duration_minutes={minutes}"
+        alive = ", keep_alive=True" if keep_alive else ""
+        if self._has_fixtures:
+            return f"channel_client({client_id!r}{duration}{alive})"
+        return f"ChannelClient(stub, channel.create_channel({client_id!r}{duration}){alive})"
+
+    def advance_call(self, seconds: float) -> str:
+        """The call that moves the clock on."""
+        clock = "channel_clock" if self._has_fixtures else "stub.clock"
+        return f"{clock}.advance({round(seconds, 6):.15g})"
+
     def _advise(self, index: int) -> str:
         event = self.events[index]
         address = event.client_id or ""
@@ -142,7 +160,7 @@ class Diagnosis(Outcomes):
         if event.kind == "send":
             outcome = self.history.outcomes[index]
             if outcome.kind in ("read", "clear", "reset", TAKEN):
-                call = f"assert_sent({name_stub()}, {name}, ...)"
+                call = f"assert_sent({self.stub_name}, {name}, ...)"
                 return f"{call} also holds when a message was read or lost."
             if outcome.index is None:
                 return ""
@@ -161,7 +179,7 @@ class Diagnosis(Outcomes):
         self, address: str, before: Connection | None, until: float | None = None
     ) -> str:
         """How to have a client connected until some time; until now by default."""
-        connect = format_connect(address)
+        connect = self.connect_call(address)
         if before is None or before.last is None:
             return f"Connect it before the app sends: {connect}."
         end = self.events[before.last]
@@ -172,13 +190,13 @@ class Diagnosis(Outcomes):
                 "add_disconnect_event ends a connection after 2 s: leave it out, or connect again."
             )
         if self.token_end(before) is None:
-            keep = format_connect(address, keep_alive=True)
+            keep = self.connect_call(address, keep_alive=True)
             return f"Keep it connected: {keep}, or call its poll() more often than every 2 s."
         end_of_need = self._stub.clock.time() if until is None else until
         minutes = math.ceil((end_of_need - before.since) / 60) + 1
         if minutes > _LONGEST_TOKEN:
             return f"Connect it again with a new token: {connect}."
-        keep = format_connect(address, minutes, keep_alive=True)
+        keep = self.connect_call(address, minutes, keep_alive=True)
         return f"Give it a token that lasts longer: {keep}, or connect it again: {connect}."
 
     # One message that was expected, and is not there.
@@ -286,9 +304,9 @@ class Diagnosis(Outcomes):
         error, _, origin = event.outcome.partition(": ")[2].removesuffix(")").partition(" (")
         call = origin.removeprefix("SetError for ")
         if origin == "SetError":
-            advice = f"{name_stub()}.SetError(None) removes it."
+            advice = f"{self.stub_name}.SetError(None) removes it."
         elif call != origin:
-            advice = f"{name_stub()}.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
+            advice = f"{self.stub_name}.SetError(apiproxy_errors.Error(), {call!r}, 0) removes it."
         else:
             advice = "Remove that marker, or have the app handle the error."
         raised = f"raised {error} at {self.at(index)}, set by {origin}"
@@ -377,7 +395,7 @@ class Diagnosis(Outcomes):
         for index in self.own(("request",)):
             event = self.events[index]
             if event.outcome == "under way":
-                wait = f"{name_stub()}.wait_for('request', {event.client_id!r})"
+                wait = f"{self.stub_name}.wait_for('request', {event.client_id!r})"
                 return Reason(
                     f"the app's handler of {event.message} is still running, "
                     f"which was called {self.describe_request(index)}",
@@ -406,7 +424,7 @@ class Diagnosis(Outcomes):
         index = rejected[-1]
         expired = self.describe_expired(self.events[index].token or "")
         sentence = f"its connection was rejected at {self.at(index)}: {expired}"
-        advice = f"Connect it with a new token: {format_connect(self.client_id)}."
+        advice = f"Connect it with a new token: {self.connect_call(self.client_id)}."
         return Reason(sentence, advice, self.sources(index))
 
     def _find_foreign_token(self) -> Reason | None:
@@ -416,7 +434,7 @@ class Diagnosis(Outcomes):
 
     def _wait_for_send(self) -> str:
         name = "" if self.to is None else f", {self.client_id!r}"
-        return f"{name_stub()}.wait_for('send'{name})"
+        return f"{self.stub_name}.wait_for('send'{name})"
 
     def _find_running_thread(self) -> Reason | None:
         thread = next(find_running_threads(self._stub._older_threads), None)
@@ -450,9 +468,10 @@ class Diagnosis(Outcomes):
         """That the app did not hear of a client's connection, and sent no greeting; and advice."""
         if self.own(("connect",)):
             if self._stub.app is None:
+                fixture = ", or override the channel_app fixture" if self._has_fixtures else ""
                 return (
                     ", and no app is set that hears of a connection",
-                    f"Set {name_stub()}.app, or override the channel_app fixture. ",
+                    f"Set {self.stub_name}.app{fixture}. ",
                 )
             if not self._stub._presence:
                 return (
@@ -473,7 +492,7 @@ class Diagnosis(Outcomes):
         if similar:
             _, right, wrong = similar
             return f"Use {wrong} in the test, or connect {right}."
-        connect = format_connect(self.client_id)
+        connect = self.connect_call(self.client_id)
         if self.own(("create",)):
             return f"create_channel makes a token, and does not connect: {connect} does both."
         return f"Connect it: {connect}."
@@ -486,7 +505,7 @@ class Diagnosis(Outcomes):
         if coroutine:
             return Reason(
                 "wait_for() blocks the event loop, in which nothing else runs meanwhile",
-                f"Wait in another thread: await asyncio.to_thread({name_stub()}.wait_for, ...).",
+                f"Wait in another thread: await asyncio.to_thread({self.stub_name}.wait_for, ...).",
                 (f"blocked by {coroutine}",),
             )
         running = self.find_running_handler()
@@ -502,7 +521,7 @@ class Diagnosis(Outcomes):
             return self.explain_unconnected(self.name)
         advice = ""
         if kind == "timeout" and self._stub._is_clock_own:
-            advice = f"The stub's clock moves only when the test moves it: {format_advance(2)}."
+            advice = f"The stub's clock moves only when the test moves it: {self.advance_call(2)}."
         return Reason(self.describe_connection(), advice)
 
 

@@ -210,26 +210,6 @@ def describe_source(source: str) -> str:
     return f"{name} at {place}" if name else place
 
 
-def name_stub() -> str:
-    """What advice calls the stub: its fixture, and outside pytest a variable."""
-    return "stub" if settings.show_timeline else "channel_stub"
-
-
-def format_connect(client_id: str, minutes: int | None = None, *, keep_alive: bool = False) -> str:
-    """The call that connects a client, for advice."""
-    duration = "" if minutes is None else f", duration_minutes={minutes}"
-    alive = ", keep_alive=True" if keep_alive else ""
-    if settings.show_timeline:
-        return f"ChannelClient(stub, channel.create_channel({client_id!r}{duration}){alive})"
-    return f"channel_client({client_id!r}{duration}{alive})"
-
-
-def format_advance(seconds: float) -> str:
-    """The call that moves the clock on, for advice."""
-    clock = "stub.clock" if settings.show_timeline else "channel_clock"
-    return f"{clock}.advance({round(seconds, 6):.15g})"
-
-
 def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 message", "2,000 messages"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

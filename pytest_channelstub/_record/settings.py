@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -11,9 +15,11 @@ class Settings:
 
     # Whether failures show everything, however long, as with pytest's `-vv`.
     full: bool = False
-    # Whether an assertion's text ends with the timeline, and its advice does without fixtures:
-    # under pytest the timeline stands in a section of the report.
+    # Whether an assertion's text ends with the timeline: under pytest it stands in a section of
+    # the report, and advice may name fixtures.
     show_timeline: bool = True
+    # Gives the stub that the test knows as `channel_stub`; None for none.
+    find_fixture_stub: Callable[[], object] = lambda: None
 
 
 settings = Settings()

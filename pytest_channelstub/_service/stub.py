@@ -1030,10 +1030,15 @@ class ChannelServiceStub(APIProxyStub):
     @property
     def _built_by(self) -> str:
         """Where the stub was built, to go on in a sentence."""
-        source = self._origin
-        if source is None or "_pytest" in PurePath(source[0].co_filename).parts:
+        if self._is_of_fixture:
             return "is that of the fixture channel_stub"
-        return f"was built by {formatting.describe_source(format_source(source))}"
+        return f"was built by {formatting.describe_source(format_source(self._origin))}"
+
+    @property
+    def _is_of_fixture(self) -> bool:
+        """Whether no line of a test or an app has built the stub."""
+        source = self._origin
+        return source is None or "_pytest" in PurePath(source[0].co_filename).parts
 
     def _other_stubs(self) -> list[ChannelServiceStub]:
         """The other stubs that are active, the newest first."""

@@ -575,6 +575,38 @@ def test_a_client_that_add_connect_event_alone_speaks_of(channel_stub, channel_c
     assert_connected(channel_stub, "alice")
 
 
+def test_a_stub_of_the_tests_own_of_which_no_fixture_knows(make_channel_stub):
+    with make_channel_stub() as stub:
+        alice = ChannelClient(stub, channel.create_channel("alice"))
+        assert failure_of(alice.receive)[1].startswith("  hint: Set stub.app. ")
+        hint = "  hint: Let time pass: stub.clock.advance(2); or end it: stub.disconnect('alice')."
+        assert failure_of(assert_disconnected, stub, "alice")[-1] == hint
+        stub.clock.advance(2)
+        assert_disconnected(stub, "alice")
+        notify("bob", "hi")
+        hint = "  hint: Connect it before the app sends: "
+        hint += "ChannelClient(stub, channel.create_channel('bob'))."
+        assert failure_of(assert_queued, stub, "bob", "hi")[-1] == hint
+        ChannelClient(stub, channel.create_channel("bob"))
+        notify("bob", "hi")
+        assert_queued(stub, "bob", "hi")
+
+
+class TestStubThatOverridesTheFixture:
+    @pytest.fixture
+    def channel_stub(self, make_channel_stub):
+        with make_channel_stub() as stub:
+            yield stub
+
+    def test_the_fixtures_are_of_that_stub(self, channel_stub, channel_client):
+        notify("alice", "hi")
+        hint = "  hint: Connect it before the app sends: channel_client('alice')."
+        assert failure_of(assert_queued, channel_stub, "alice", "hi")[-1] == hint
+        channel_client("alice")
+        notify("alice", "hi")
+        assert_queued(channel_stub, "alice", "hi")
+
+
 def test_messages_that_went_to_others_alone(channel_stub):
     notify("bob", "hi")
     assert failure_of(assert_sent, channel_stub, "alice", "quite another thing") == [
