@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(__file__).parents[1])
 """Where our own code is."""
 
-# Modules between a test or an app and the stub: ours, an SDK's, and those of servers' threads.
+# Modules between a test or an app and the stub: ours, an SDK's, and those of threads, servers,
+# frameworks and their test clients.
 _BETWEEN = (
-    "pytest_channelstub.", "google.appengine.", "threading", "concurrent.", "socketserver",
-    "http.server", "wsgiref.", "werkzeug.", "webtest.", "asyncio.",
+    "pytest_channelstub.", "google.appengine.", "threading", "concurrent.", "asyncio.", "anyio.",
+    "socketserver", "http.server", "wsgiref.", "werkzeug.", "flask.", "django.", "starlette.",
+    "a2wsgi.", "httpx.", "webob.", "webtest.",
 )  # fmt: skip
 
 

@@ -315,6 +315,9 @@ def test_webtest_can_drive_it(middleware, stub):
     token = channel.create_channel("alice")
     assert web.get(DEV, {"command": "connect", "channel": token}).text == "1"
     assert stub.is_connected("alice")
+    channel.send_message("alice", "hello")
+    assert web.get(DEV, {"command": "poll", "channel": token}).text == "hello"
+    assert stub.timeline[-1].source.endswith(" in test_webtest_can_drive_it")
 
 
 @pytest.mark.parametrize("kind", [ChannelMiddleware, ChannelServer])
