@@ -46,7 +46,9 @@ _VERBS = {
 # Outcomes of requests that say nothing of the app's handler.
 _NO_ANSWER = ("no app", "under way", "not delivered", "interrupted")
 # The events whose line of code a timeline shows.
-_WITH_SOURCE = ("send", "drop", "read", "clear", "close", "disconnect", "error", "refuse")
+_WITH_SOURCE = (
+    "send", "drop", "read", "clear", "close", "disconnect", "error", "reject", "refuse",
+)  # fmt: skip
 
 
 class Outcomes:

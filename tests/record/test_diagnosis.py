@@ -11,6 +11,7 @@ import pytest
 from pytest_channelstub import (
     ChannelServiceStub,
     FakeClock,
+    InvalidTokenError,
     assert_connected,
     assert_dropped,
     assert_not_sent,
@@ -570,3 +571,11 @@ def test_a_message_that_went_to_another_client_is_sent_to_the_right_one(
     channel.send_message("alice", "bye")
 
     assert_sent(channel_stub, "alice", "bye")
+
+
+def test_the_timeline_names_the_line_that_used_a_token_which_is_not_valid(channel_stub):
+    with pytest.raises(InvalidTokenError):
+        channel_stub.connect_channel("alice")
+    name = "test_the_timeline_names_the_line_that_used_a_token_which_is_not_valid"
+    text = re.sub(r"\.py:\d+", ".py:N", str(channel_stub.timeline))
+    assert text.endswith(f"'alice' (not a token), invalid  (test_diagnosis.py:N in {name})")
