@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import operator
 import re
 from itertools import takewhile, zip_longest
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _MOST_LINES = 12
-_MOST_COMPARED = 1_000  # lines
+_MOST_COMPARED = 1_000  # lines, or items
+_MOST_VALUES = 100_000
 _CONTEXT = 24
 _LONG = 40
 _LEAST_COMMON = 2
@@ -141,6 +141,8 @@ def _compare_values(expected: object, value: object) -> Comparison:
     ):
         return Comparison("has the same items in another order")
     found = list(find_differences(expected, value))
+    if not found:  # as deep as Python compares
+        return Comparison("is not equal to it")
     if len(found) > 1:
         return Comparison(f"differs in {len(found):,} fields", _list_differences(found))
     [one] = found
@@ -172,7 +174,7 @@ def find_differences(expected: object, found: object, path: str = "") -> Iterato
                 yield from find_differences(*sides, f"{path}[{place}]")
         elif expected is _MISSING or found is _MISSING or not matching.is_same(expected, found):
             yield Difference(path, expected, found)
-    except RecursionError:
+    except Exception:  # noqa: BLE001 (too deep, or a value's own __eq__ may raise anything)
         yield Difference(path, expected, found)
 
 
@@ -197,7 +199,9 @@ def _count_alike(
 
 def _count_leaves(value: object) -> int:
     count, rest = 0, [value]
-    while rest:
+    for _ in range(_MOST_VALUES):  # a value that holds itself has no end
+        if not rest:
+            break
         one = rest.pop()
         if isinstance(one, dict) and one:
             rest.extend(one.values())
@@ -240,7 +244,8 @@ def _show_expected(one: Difference) -> str:
     if isinstance(expected, str) and isinstance(found, str):
         difference = matching.spelling_difference(expected, found)
         return f"{expected!a} (differs in {difference})" if difference else text
-    if bool in (type(expected), type(found)) and expected == found:
+    kinds = {type(expected), type(found)}
+    if bool in kinds and kinds <= {bool, int, float} and expected == found:
         return f"{text} (JSON has true apart from 1, and false from 0)"
     if isinstance(found, str) and _is_str_of(found, expected):
         return f"{text} (a string there)"
@@ -255,14 +260,18 @@ def _is_str_of(text: str, value: object) -> bool:
 
 
 def _has_same_items(expected: Sequence[Any], value: list[Any]) -> bool:
-    try:
-        return sorted(map(_dump, expected)) == sorted(map(_dump, value))
-    except (TypeError, ValueError, RecursionError):  # JSON has no such keys, circles or depths
+    left = [*value]
+    if not len(expected) == len(left) <= _MOST_COMPARED:
         return False
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=formatting.shorten_repr)
+    try:
+        for item in expected:
+            place = next((i for i, one in enumerate(left) if matching.is_same(item, one)), None)
+            if place is None:
+                return False
+            del left[place]
+    except Exception:  # noqa: BLE001 (a value's own __eq__ may raise anything)
+        return False
+    return True
 
 
 def _common_ends(left: str, right: str) -> tuple[int, int]:

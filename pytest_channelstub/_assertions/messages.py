@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import diff
 from pytest_channelstub._assertions.diff import show
+from pytest_channelstub._assertions.pairing import pair
 from pytest_channelstub._record import formatting
 from pytest_channelstub._record.diagnosis import Diagnosis, Reason, times
 from pytest_channelstub._record.formatting import (
@@ -18,7 +19,7 @@ from pytest_channelstub._record.formatting import (
     limit_lines,
     plural,
 )
-from pytest_channelstub._record.matching import ANY, may_match
+from pytest_channelstub._record.matching import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -55,7 +56,7 @@ def sent(
         cause = known.find_cause(expected, skip=found) if len(found) < count else None
         if cause is None:
             return _compose(known, headline, _list_sent(known, found))
-        return _compose(known, f"{headline}: another {cause.of('one')}", cause)
+        return _compose(known, f"{headline}: {cause.of('another one')}", cause)
     reason = _explain_missing(known, expected)
     verb = "did not reach" if reason.sentence.startswith("was dropped") else "was not sent to"
     often = "" if count in (None, 1) else f" {times(count)}"
@@ -110,13 +111,15 @@ def connected(stub: ChannelServiceStub, to: str) -> str:
 def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
     known = Diagnosis(stub, to)
-    due, is_kept = stub._deadline_of(known.client_id)
+    due, is_kept, cause = stub._deadline_of(known.client_id)
     end, at = f"{known.stub_name}.disconnect({known.client_id!r})", known.offset(due)
     if is_kept:
         why = f"it is kept alive, until its token expires at the latest, and then times out ({at})"
         advice = f"End it with the client's close(), or with {end}."
     else:
         why = f"it times out at {at} if it does not poll before"
+        if cause:
+            why = f"it is disconnected at {at}, {cause}"
         wait = f"{known.stub_name}.wait_for('timeout', {known.client_id!r})"
         if stub._is_clock_own:
             wait = known.advance_call(due - stub.clock.time())
@@ -186,8 +189,9 @@ class _Queue:
         self._expected = expected
         self._events = self._find_events()
         # For each expected message the pending one that it is, and those that are none.
-        self._used = _pair(expected, pending)
-        self._extra = [index for index in range(len(pending)) if index not in self._used]
+        self._used = pair(expected, pending)
+        used = {*self._used}
+        self._extra = [index for index in range(len(pending)) if index not in used]
 
     def explain(self) -> str:
         """The text of the failure."""
@@ -195,7 +199,7 @@ class _Queue:
         pairs = zip(self._expected, self._used, strict=True)
         unmet = [value for value, index in pairs if index is None]
         if unmet:
-            others = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
+            others = f" (and {len(unmet) - 1:,} more)" if len(unmet) > 1 else ""
             headline = f"{show(unmet[0])}{others} is not pending for {known.name}"
             reason = self._explain_unmet(unmet[0])
             headline = f"{headline}: {reason.of('it')}"
@@ -207,7 +211,7 @@ class _Queue:
         more = []
         if not self._pending:
             more = _describe_state(known, reason)
-        elif len(self._expected) > 1 or len({*self._pending}) > 1:
+        elif len(self._expected) > 1 or any(one != self._pending[0] for one in self._pending):
             more = self._list()
         return _compose(known, headline, reason, more)
 
@@ -236,7 +240,7 @@ class _Queue:
         pending = self._pending
         if not isinstance(unmet, (list, tuple)) or len(unmet) > len(pending):
             return None
-        if bool(unmet) != bool(pending) or None in _pair(unmet, pending):
+        if bool(unmet) != bool(pending) or None in pair(unmet, pending):
             return None
         apart = [one for value in self._expected for one in (unmet if value is unmet else [value])]
         what = "".join(f", {show(one)}" for one in apart)
@@ -258,11 +262,14 @@ class _Queue:
             events = [event for index in alike if (event := self._events[index]) is not None]
             often = len({*alike} - {*self._extra})
             wanted = f"was expected {times(often)}" if often else wanted
-            at = " and at ".join(map(known.at, events))
-            advice = f"Expect it {times(len(alike))}, or have the app send it {times(often or 1)}."
-            headline = f"{headline} {times(len(alike))}, and {wanted}: sent at {at}"
+            whence = f"sent at {' and at '.join(map(known.at, events))}"
+            instead = f"have the app send it {times(often)}" if often else "read it before"
+            advice = f"Expect it {times(len(alike))}, or {instead}."
+            if len(events) < len(alike):
+                whence = "the test put it into the list"
+            headline = f"{headline} {times(len(alike))}, and {wanted}: {whence}"
             return headline, Reason(advice=advice, sources=_list_sources(known, events))
-        others = f" (and {len(self._extra) - 1} more)" if len(self._extra) > 1 else ""
+        others = f" (and {len(self._extra) - 1:,} more)" if len(self._extra) > 1 else ""
         event = self._events[self._extra[0]]
         whence = "the test put it into the list" if event is None else f"sent at {known.at(event)}"
         call = f"assert_sent({known.stub_name}, {known.client_id!r}, ...)"
@@ -277,12 +284,13 @@ class _Queue:
 
     def _list(self) -> list[str]:
         """What was expected, and what is pending."""
+        extra = {*self._extra}
         wanted = [
             show(value) + ("   <- not pending" if index is None else "")
             for value, index in zip(self._expected, self._used, strict=True)
         ]
         there = [
-            show(message) + ("   <- not expected" if index in self._extra else "")
+            show(message) + ("   <- not expected" if index in extra else "")
             for index, message in enumerate(self._pending)
         ]
         lines = []
@@ -377,15 +385,3 @@ def _refuse_token(known: Diagnosis, value: object) -> tuple[str, str]:
         return "it is a client id", "Pass what create_channel returned for it."
     why = "create_channel has not returned it, or it was changed"
     return why, "Pass what create_channel returned, unchanged."
-
-
-def _pair(expected: Sequence[object], pending: Sequence[str]) -> list[int | None]:
-    """For each expected message the pending one that it is, each taken once."""
-    free = list(range(len(pending)))
-    taken: list[int | None] = []
-    for value in expected:
-        index = next((one for one in free if may_match(value, pending[one])), None)
-        if index is not None:
-            free.remove(index)
-        taken.append(index)
-    return taken

@@ -52,6 +52,8 @@ class Stub(Protocol):
     @property
     def _is_clock_own(self) -> bool: ...
     @property
+    def _is_in_handler(self) -> bool: ...
+    @property
     def _older_threads(self) -> Collection[Thread]: ...
     @property
     def _invalid(self) -> Mapping[tuple[str, str], tuple[str | None, Source | None]]: ...
@@ -159,7 +161,7 @@ class Diagnosis(Outcomes):
         name = repr(client_id_of(address))
         if event.kind == "send":
             outcome = self.history.outcomes[index]
-            if outcome.kind in ("read", "clear", "reset", TAKEN):
+            if outcome.kind in ("read", "clear", "close", "disconnect", "reset", TAKEN):
                 call = f"assert_sent({self.stub_name}, {name}, ...)"
                 return f"{call} also holds when a message was read or lost."
             if outcome.index is None:
@@ -176,15 +178,19 @@ class Diagnosis(Outcomes):
         return self._advise_connection(address, before, event.at)
 
     def _advise_connection(
-        self, address: str, before: Connection | None, until: float | None = None
+        self,
+        address: str,
+        before: Connection | None,
+        until: float | None = None,
+        when: str = " before the app sends",
     ) -> str:
         """How to have a client connected until some time; until now by default."""
         connect = self.connect_call(address)
         if before is None or before.last is None:
-            return f"Connect it before the app sends: {connect}."
+            return f"Connect it{when}: {connect}."
         end = self.events[before.last]
         if end.kind != "timeout":
-            return f"Connect it again before the app sends: {connect}."
+            return f"Connect it again{when}: {connect}."
         if "add_disconnect_event" in end.outcome:
             return (
                 "add_disconnect_event ends a connection after 2 s: leave it out, or connect again."
@@ -273,7 +279,7 @@ class Diagnosis(Outcomes):
         """Why the client is not connected: "it timed out at +3.5 s, ..."."""
         last = self.last_connection
         if last is not None and last.last is not None:
-            advice = self._advise_connection(self.client_id, last)
+            advice = self._advise_connection(self.client_id, last, when="")
             return Reason(self.describe_over(last, subject), advice, self.sources(last.last))
         never = self.describe_never(self.client_id, subject)
         return (
@@ -321,7 +327,7 @@ class Diagnosis(Outcomes):
             event = self.events[index]
             if (
                 expected is matching.ANY
-                or (event.message is None and shown in event.outcome)
+                or (event.message is None and f"the message is {shown}, of type" in event.outcome)
                 or matching.may_match(expected, event.message or "")
             ):
                 sentence = f"{self.describe_refusal(index)}: {event.outcome}"
@@ -396,10 +402,13 @@ class Diagnosis(Outcomes):
             event = self.events[index]
             if event.outcome == "under way":
                 wait = f"{self.stub_name}.wait_for('request', {event.client_id!r})"
+                advice = f"Wait for its answer: {wait}."
+                if self._stub._is_in_handler:
+                    advice = "This is the handler itself: assert, or wait, after its return."
                 return Reason(
                     f"the app's handler of {event.message} is still running, "
                     f"which was called {self.describe_request(index)}",
-                    f"Wait for its answer: {wait}.",
+                    advice,
                 )
         return None
 
@@ -451,7 +460,7 @@ class Diagnosis(Outcomes):
             sentence = f"nothing was sent to {self.name} after {read} {self.at(after)}"
         elif sent:
             others = {format_client(event.client_id) for event in sent}
-            whom = f"to {others.pop()}" if len(others) == 1 else f"to {len(others)} other clients"
+            whom = f"to {others.pop()}" if len(others) == 1 else f"to {len(others):,} other clients"
             were = "was" if len(sent) == 1 else "were"
             sentence = f"{plural(len(sent), 'message')} {were} sent {whom}, and none to"
             return Reason(f"{sentence} {self.name}", "Check to whom the app sends.")
@@ -513,6 +522,8 @@ class Diagnosis(Outcomes):
             return running
         if kind in ("send", "drop", "read"):
             cause = self.find_cause(message, () if kind == "read" else found)
+            if cause is not None and cause.message is not None:
+                cause = replace(cause, advice="")  # that is for assertions
             return cause or self.explain_silence(has_waited=True)
         if self.to is None or kind not in ("connect", "close", "disconnect", "timeout"):
             return None
@@ -543,7 +554,7 @@ def explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)
 
 def times(count: int) -> str:
     """How often: "not once", "once", "twice", "3 times"."""
-    return _TIMES.get(count, f"{count} times")
+    return _TIMES.get(count, f"{count:,} times")
 
 
 def _kinship(client_id: str, event: Event) -> int:

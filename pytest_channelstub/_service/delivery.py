@@ -165,6 +165,10 @@ class Outbox:
             if client_id is not None and not waiting:
                 step.do(self._waiting.pop, client_id, None)
 
+    def runs_handler(self) -> bool:
+        """Whether a handler of the app runs in this thread."""
+        return threading.get_ident() in self._depths
+
     def is_idle(self) -> bool:
         """Whether every request has been answered."""
         return all(outgoing.is_answered for outgoing in self._requests())

@@ -1028,6 +1028,11 @@ class ChannelServiceStub(APIProxyStub):
         return self.clock._is_own
 
     @property
+    def _is_in_handler(self) -> bool:
+        """Whether a handler of the app runs in this thread, called by the stub."""
+        return self._outbox.runs_handler()
+
+    @property
     def _built_by(self) -> str:
         """Where the stub was built, to go on in a sentence."""
         if self._is_of_fixture:
@@ -1045,12 +1050,13 @@ class ChannelServiceStub(APIProxyStub):
         stubs = registry.stubs()
         return [each for each in stubs if isinstance(each, type(self)) and each is not self]
 
-    def _deadline_of(self, client_id: str) -> tuple[float, bool]:
-        """When a connected client times out, and whether something keeps it alive until then."""
+    def _deadline_of(self, client_id: str) -> tuple[float, bool, str]:
+        """When a connected client times out, whether it is kept alive until then, and the cause."""
         client = self._state.clients[client_id]
-        due = [timer.due for timer in client.timers if timer.due is not None]
+        due = [(timer.due, timer.cause) for timer in client.timers if timer.due is not None]
         deadline = self._state.deadline(self._state.now, client)
-        return min(due, default=deadline) / MICROSECONDS, bool(client.leases)
+        first, cause = min(due, default=(deadline, ""))
+        return first / MICROSECONDS, bool(client.leases), cause
 
     def _overdue(self) -> list[tuple[str, float]]:
         """The clients that are due to time out, and since when: nothing has noticed yet."""

@@ -607,6 +607,94 @@ class TestStubThatOverridesTheFixture:
         assert_queued(channel_stub, "alice", "hi")
 
 
+def test_a_refused_call_that_was_to_be_the_second(channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", '{"b": 1}')
+    notify("alice", {"b": 1})
+    headline = failure_of(assert_sent, channel_stub, "alice", {"b": 1}, count=2)[0]
+    assert headline.startswith(
+        "{'b': 1} was sent to alice once, and was expected twice: a call for alice was refused"
+    )
+
+
+def test_a_number_that_stands_in_the_text_of_a_refusal(channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", {"b": 1})
+    notify("alice", "8")
+    assert failure_of(assert_sent, channel_stub, "alice", 7)[0] == (
+        "7 was not sent to alice: the message sent has the whole = 8, not 7"
+    )
+
+
+def test_a_client_that_add_disconnect_event_ends(channel_stub, channel_clock, channel_client):
+    alice = channel_client("alice")
+    channel_stub.add_disconnect_event("alice")
+    channel_clock.advance(1)
+    alice.poll()
+    assert failure_of(assert_disconnected, channel_stub, "alice")[0] == (
+        "alice is connected, since +0.0 s: it is disconnected at +2.0 s, 2 s after "
+        "add_disconnect_event"
+    )
+    channel_clock.advance(1)
+    assert_disconnected(channel_stub, "alice")
+
+
+def test_a_message_that_is_pending_more_often_than_never(channel_stub, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "x")
+    notify("alice", "x")
+    hint = "  hint: Expect it twice, or read it before."
+    assert failure_of(assert_queued, channel_stub, "alice")[-1] == hint
+    assert_queued(channel_stub, "alice", "x", "x")
+    alice.receive_all()
+    assert_queued(channel_stub, "alice")
+
+
+@pytest.mark.parametrize("kind", ["close", "disconnect"])
+def test_a_message_that_went_with_its_channel(kind, channel_stub, channel_client):
+    channel_client("alice")
+    notify("alice", "x")
+    channel_stub.disconnect("alice", kind)
+    assert failure_of(assert_queued, channel_stub, "alice", "x")[-1] == (
+        "  hint: assert_sent(channel_stub, 'alice', ...) also holds when a message was read or "
+        "lost."
+    )
+    assert_sent(channel_stub, "alice", "x")
+
+
+def test_a_client_that_left_where_nothing_was_sent(channel_stub, channel_client):
+    channel_client("alice").close()
+    hint = "  hint: Connect it again: channel_client('alice')."
+    assert failure_of(assert_connected, channel_stub, "alice")[-1] == hint
+    channel_client("alice")
+    assert_connected(channel_stub, "alice")
+
+
+def test_a_wait_for_a_second_read_gives_no_advice_on_assertions(channel_stub, channel_client):
+    alice = channel_client("alice")
+    notify("alice", "x")
+    alice.receive()
+    text = failure_of(channel_stub.wait_for, "read", "alice", 0, count=2)
+    assert text[0] == (
+        "only 1 of 2 'read' events of alice within 0 s of real time: 'x' was sent at +0.0 s and "
+        "read at +0.0 s by a ChannelClient"
+    )
+    assert not any("hint" in line for line in text)
+
+
+def test_a_handler_that_asserts_on_what_it_is_to_send(channel_stub, channel_client):
+    hints = []
+
+    def app(environ, start_response):
+        hints.append(failure_of(assert_queued, channel_stub, "alice", "welcome")[-1])
+        return greet(environ, start_response)
+
+    channel_stub.app = app
+    channel_client("alice")
+    assert hints == ["  hint: This is the handler itself: assert, or wait, after its return."]
+    assert_sent(channel_stub, "alice", ANY)
+
+
 def test_messages_that_went_to_others_alone(channel_stub):
     notify("bob", "hi")
     assert failure_of(assert_sent, channel_stub, "alice", "quite another thing") == [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import traceback
 
@@ -310,6 +311,84 @@ def test_the_difference_names_the_place_and_the_value_there(
 ):
     channel_client("alice")
     assert difference in difference_of(channel_stub, expected, message)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (["x", "y"], [ANY, "x"]),
+        (['{"n": 1}', '{"n": 2}'], [{"n": ANY}, {"n": 1}]),
+        (["ab", "b", "c"], [re.compile("[abc]"), re.compile("[ab]"), re.compile("ab")]),
+        (["x", "y", '{"n": 1}', '{"n": 2}'], [ANY, {"n": ANY}, {"n": 1}, "x"]),
+    ],
+)
+def test_a_value_that_fits_several_messages_leaves_each_the_one_that_it_needs(
+    sent, expected, channel_stub, channel_client
+):
+    channel_client("alice")
+    for message in sent:
+        channel.send_message("alice", message)
+    headline = failure_of(assert_queued, channel_stub, "alice", *expected).split("\n")[0]
+    assert headline == "the messages for alice are pending in another order than expected"
+
+
+class WithoutTruth:
+    """As an array, which has no truth of its own."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise ValueError("ambiguous")
+
+
+def test_an_equality_that_raises_leaves_the_reason_alone(channel_stub):
+    channel.send_message("alice", '{"a": 1}')
+    text = failure_of(assert_queued, channel_stub, "alice", {"a": WithoutTruth()})
+    assert "has a = 1, not <" in text.split("\n")[0]
+
+
+def test_a_list_into_which_a_test_has_put_what_is_no_message(channel_stub, channel_client):
+    alice = channel_client("alice")
+    channel_stub.get_channel_messages(alice.token).append({"a": 1})
+    channel_stub.get_channel_messages(alice.token).append("x")
+    assert "'y' is not pending" in failure_of(assert_queued, channel_stub, "alice", "y")
+    headline = failure_of(assert_queued, channel_stub, "alice", "x").split("\n")[0]
+    assert headline.endswith(" the test put it into the list")
+
+
+def test_a_value_that_holds_itself_matches_nothing(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", '{"a": {"a": 1}}')
+    circle = {}
+    circle["a"] = circle
+    text = failure_of(assert_sent, channel_stub, "alice", circle)
+    assert "has a.a = 1, not {'a': {...}}" in text.split("\n")[0]
+
+
+@pytest.mark.parametrize("depth", [400, 800])
+def test_a_value_as_deep_as_pythons_json_reads_matches(channel_stub, channel_client, depth):
+    channel_client("alice")
+    deep = 1
+    for _ in range(depth):
+        deep = {"a": deep}
+    channel.send_message("alice", json.dumps(deep))
+    assert_sent(channel_stub, "alice", deep)
+
+
+def test_keys_that_are_no_strings_are_no_matter_of_order(channel_stub, channel_client):
+    channel_client("alice")
+    text = difference_of(channel_stub, [{1: "a"}], '[{"1": "a"}]')
+    assert "another order" not in text
+    assert "JSON's keys are strings" in text
+
+
+def test_a_long_queue_in_another_order_is_one_in_another_order(channel_stub, channel_client):
+    channel_client("alice")
+    values = [{"number": number} for number in range(250)]
+    for value in values:
+        channel.send_message("alice", json.dumps(value))
+    headline = failure_of(assert_queued, channel_stub, "alice", *values[::-1]).split("\n")[0]
+    assert headline == "the messages for alice are pending in another order than expected"
 
 
 class Unshowable:
