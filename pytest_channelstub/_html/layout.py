@@ -5,10 +5,13 @@ Lengths are in pixels, and times in seconds since the epoch.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_channelstub import _tokens
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Timeline
 
+_place = itemgetter(0)
 ROW = 26
 APP_X = 28
 LETTER = 5.9  # the width of a label's letter, on average
@@ -88,6 +92,14 @@ class Layout:
             if outcome.index is not None and outcome.index >= first and outcome.kind != "read"
         )
         self.depths: dict[int, int] = {}  # how many messages are pending after an event
+        # By client, each with its index; those that concern all clients have none.
+        self._queue_events: dict[str | None, list[tuple[int, Event]]] = defaultdict(list)
+        self._tokens: dict[str | None, list[tuple[int, Event]]] = defaultdict(list)
+        for index, event in enumerate(self.history.events):
+            if event.kind in _QUEUE_KINDS:
+                self._queue_events[event.client_id].append((index, event))
+            elif event.kind == "create":
+                self._tokens[event.client_id].append((index, event))
         drawn = [
             (index, event)
             for index, event in enumerate(self.events, first)
@@ -100,6 +112,7 @@ class Layout:
             if event.message is not None and event.kind != "request"
         )
         self.rows = _place_rows(drawn)
+        self._is_forward = all(one.event.at <= two.event.at for one, two in pairwise(self.rows))
         self.instants = [list(rows) for _, rows in groupby(self.rows, lambda row: row.event.at)]
         self._ys = {
             index: row.y for row in self.rows for index in range(row.index, row.index + row.count)
@@ -135,6 +148,7 @@ class Layout:
 
     def _place_bands(self, client_id: str) -> Iterator[Band]:
         events = self.history.events
+        own = list(heapq.merge(self._queue_events[client_id], self._queue_events[None], key=_place))
         for connection in self.history.connections.get(client_id, ()):
             if connection.last is not None and connection.last < self.first:
                 continue
@@ -142,10 +156,10 @@ class Layout:
             end = len(events) if connection.last is None else connection.last
             depth = 0
             steps = {self._ys.get(begin, 0): depth}
-            for index, event in enumerate(events[begin + 1 : end], begin + 1):
-                if event.kind in _QUEUE_KINDS and event.client_id in (client_id, None):
-                    depth = {"send": depth + 1, "read": max(0, depth - 1)}.get(event.kind, 0)
-                    steps[self._ys.get(index, 0)] = self.depths[index] = depth
+            span = bisect_right(own, begin, key=_place), bisect_left(own, end, key=_place)
+            for index, event in own[slice(*span)]:
+                depth = {"send": depth + 1, "read": max(0, depth - 1)}.get(event.kind, 0)
+                steps[self._ys.get(index, 0)] = self.depths[index] = depth
             bottom = self._ys.get(end, self.height)
             yield Band([*steps.items(), (bottom, 0)], self._describe_connection(connection))
 
@@ -160,24 +174,35 @@ class Layout:
 
     def _place_tokens(self, client_id: str) -> list[TokenBar]:
         bars: list[TokenBar] = []
-        for index, event in enumerate(self.history.events):
-            is_own = event.kind == "create" and event.client_id == client_id
-            token = _tokens.read(event.token) if is_own else None
+        valid: list[TokenBar] = []  # at the time of the token
+        for index, event in self._tokens[client_id]:
+            token = _tokens.read(event.token)
             if token is None:
                 continue
             top = self._ys.get(index, 0)
-            after = (row for row in self.rows if row.index > index)
-            ends = (row.y - ROW // 2 for row in after if row.event.at >= token.expires)
-            bottom = next(ends, self.height)
+            later = bisect_right(self.rows, index, key=lambda row: row.index)
+            bottom = self._find_end(token.expires, later)
             if bottom < _TOP:  # expired before the first row
                 continue
-            column = sum(bar.bottom > top for bar in bars) % _TOKEN_COLUMNS
+            valid = [bar for bar in valid if bar.bottom > top]
+            column = len(valid) % _TOKEN_COLUMNS
             made, end = self.format_time(event.at), self.format_time(token.expires)
             title = (
                 f"{formatting.format_token(event.token or '')}\nmade at {made}, valid until {end}"
             )
-            bars.append(TokenBar(top, bottom, column, title))
+            valid.append(TokenBar(top, bottom, column, title))
+            bars.append(valid[-1])
         return bars
+
+    def _find_end(self, expires: float, first: int) -> int:
+        """Where a token expires, that was made before row `first`."""
+        rows = self.rows
+        if self._is_forward:
+            found = bisect_left(rows, expires, first, key=lambda row: row.event.at)
+        else:
+            later = range(first, len(rows))
+            found = next((place for place in later if rows[place].event.at >= expires), len(rows))
+        return rows[found].y - ROW // 2 if found < len(rows) else self.height
 
 
 def _place_rows(drawn: Iterable[tuple[int, Event]]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ class History:
     def around(self, client_id: str, index: int) -> tuple[Connection | None, Connection | None]:
         """A client's last connection before event `index`, and its first one after it."""
         own = self.connections.get(client_id, [])
-        count = sum(each.first is None or each.first < index for each in own)
+        count = bisect_left(own, index, key=lambda each: -1 if each.first is None else each.first)
         return (own[count - 1] if count else None), (own[count] if count < len(own) else None)
 
     def _apply(self, index: int, event: Event) -> None:

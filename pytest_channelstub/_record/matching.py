@@ -96,9 +96,14 @@ def is_same(expected: object, found: object) -> bool:
         return False
 
 
+def spelling_of(text: str) -> str:
+    """What a text has in common with all that read the same."""
+    return _level(text, _SPELLINGS)
+
+
 def spelling_difference(left: str, right: str) -> str:
     """In what alone two texts differ that read the same, such as "case and white space"."""
-    if left == right or _level(left, _SPELLINGS) != _level(right, _SPELLINGS):
+    if left == right or spelling_of(left) != spelling_of(right):
         return ""
     if left.rstrip() == right.rstrip():
         return "white space at the end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
@@ -161,17 +162,30 @@ class Outcomes:
         """That a client was not connected, and that one of a similar client id was."""
         sentence, similar = f"{name} did not connect in this test", self.find_similar(client_id)
         if similar is None:
-            requests = [self.events[index] for index in self.find(("request",))]
-            if any(self.is_connection(event) for event in requests if event.client_id == client_id):
-                sentence += ": add_connect_event tells the app alone"
-            return sentence
+            alone = ": add_connect_event tells the app alone"
+            return sentence + alone if client_id in self._announced else sentence
         difference, _, other = similar
         return f"{sentence}, but {other} did, which differs in {difference}"
 
     def find_similar(self, client_id: str) -> tuple[str, str, str] | None:
         """A client id that connected and differs in its spelling alone, as `spell` gives it."""
-        spelt = (spell(client_id, other) for other in self.history.connections)
+        alike = self._connected_by_spelling.get(matching.spelling_of(client_id), ())
+        spelt = (spell(client_id, other) for other in alike)
         return next((each for each in spelt if each[0]), None)
+
+    @cached_property
+    def _connected_by_spelling(self) -> dict[str, list[str]]:
+        # For each of many drops to ask each of many clients would take seconds.
+        groups: dict[str, list[str]] = {}
+        for client_id in self.history.connections:
+            groups.setdefault(matching.spelling_of(client_id), []).append(client_id)
+        return groups
+
+    @cached_property
+    def _announced(self) -> set[str | None]:
+        """The clients whose connection a request to the app speaks of."""
+        requests = (self.events[index] for index in self.find(("request",)))
+        return {request.client_id for request in requests if self.is_connection(request)}
 
     def describe_over(self, connection: Connection, name: str) -> str:
         """How a connection ended: "alice timed out at +2.0 s, idle for 2 s"."""

@@ -28,7 +28,8 @@ def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[
         ends = outcomes.history.outcomes.items()
         left += [index for index, end in ends if end.kind not in ("read", TAKEN)]
     unknown = sorted({*left} - timeline._acknowledged)
-    return _shorten([outcomes.summarize(index) for index in unknown])
+    lines = [outcomes.summarize(index) for index in unknown[:_MOST]]
+    return [*lines, *_count_rest(len(unknown))]
 
 
 def list_remarks(
@@ -62,7 +63,7 @@ def list_remarks(
             remarks.append(f"{messages} went to another stub, which {built_by}")
     threads = [thread for thread in find_running_threads(stub._older_threads) if thread not in text]
     remarks += [f"{thread}: what it sends comes later" for thread in threads]
-    return _shorten(remarks)
+    return [*remarks[:_MOST], *_count_rest(len(remarks))]
 
 
 def _describe_invalid(stub: Stub, outcomes: Outcomes) -> Iterator[str]:
@@ -85,7 +86,5 @@ def _describe_invalid(stub: Stub, outcomes: Outcomes) -> Iterator[str]:
             )
 
 
-def _shorten(lines: list[str]) -> list[str]:
-    if len(lines) <= _MOST:
-        return lines
-    return [*lines[:_MOST], f"and {len(lines) - _MOST:,} more"]
+def _count_rest(count: int) -> list[str]:
+    return [f"and {count - _MOST:,} more"] if count > _MOST else []
