@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from pytest_channelstub import _tokens, channel
 from pytest_channelstub._assertions import messages
+from pytest_channelstub._record import matching
 from pytest_channelstub._record.formatting import (
     describe_missing_name,
     plural,
@@ -132,6 +132,7 @@ class ChannelClient:
 
         Raises:
             AssertionError: No message is pending; the text says why.
+            TokenTimedOutError: The token has expired, and the client is still connected.
         """
         message = self.poll() if self.connected else None
         if message is None:
@@ -142,20 +143,25 @@ class ChannelClient:
         """Take the next message, and read it as JSON.
 
         Returns:
-            What `json.loads` makes of it.
+            What `json.loads` makes of it, as a page's `JSON.parse` would.
 
         Raises:
             AssertionError: No message is pending, or it is not JSON. One that is not JSON
                 is taken anyway, and is the last of `received`.
+            TokenTimedOutError: As `receive`.
         """
         message = self.receive()
-        try:
-            return json.loads(message)
-        except ValueError as error:
-            raise AssertionError(messages.not_json(self.client_id, message, error)) from None
+        value = matching.read_json(message)
+        if not isinstance(value, matching.NotJson):
+            return value
+        raise AssertionError(messages.not_json(self.client_id, message, value.reason))
 
     def receive_all(self) -> list[str]:
-        """Take all pending messages, oldest first; none while not connected."""
+        """Take all pending messages, oldest first; none while not connected.
+
+        Raises:
+            TokenTimedOutError: As `receive`.
+        """
         received: list[str] = []
         while self.messages and (message := self.poll()) is not None:
             received.append(message)

@@ -12,6 +12,7 @@ from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._record.matching import ANY, _Any, is_misspelt, matches
 from pytest_channelstub._record.outcomes import client_id_of
+from pytest_channelstub._tokens import text_or_none
 
 if TYPE_CHECKING:
     from pytest_channelstub._record.timeline import Kind, Timeline
@@ -187,7 +188,7 @@ def assert_token_valid(
         TypeError: `stub` is not a stub, or `client_id` is not text.
     """
     _check_stub("assert_token_valid(channel_stub, token)", stub)
-    name = None if client_id is None else _text_of(client_id)
+    name = None if client_id is None else text_or_none(client_id)
     if client_id is not None and name is None:
         instead = "the client id whose token it is, or None for anybody's"
         raise TypeError(describe_type("client_id", client_id, instead))
@@ -195,7 +196,7 @@ def assert_token_valid(
         whose = stub.validate_token_and_extract_client_id(token)
     except _tokens.Error:
         whose = None
-    text = _text_of(token)
+    text = text_or_none(token)
     if whose is None:
         raise AssertionError(messages.token(stub, text or token, is_valid=False))
     if name is not None and name != whose:
@@ -223,7 +224,7 @@ def assert_token_expired(stub: ChannelServiceStub, token: str | bytes) -> None:
         return
     except _tokens.Error:
         pass
-    raise AssertionError(messages.token(stub, _text_of(token) or token, is_valid=True))
+    raise AssertionError(messages.token(stub, text_or_none(token) or token, is_valid=True))
 
 
 def _check_stub(use: str, stub: ChannelServiceStub) -> None:
@@ -242,19 +243,11 @@ def _check_address(use: str, stub: ChannelServiceStub, to: str | bytes | _Any) -
 def _check_client(use: str, stub: ChannelServiceStub, to: object) -> str:
     """The client id or token that a helper was given, as text."""
     _check_stub(use, stub)
-    text = _text_of(to)
+    text = text_or_none(to)
     if text is None:
         what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
         raise TypeError(describe_type("to", to, f"{what}, as in {use.format(_example(to))}"))
     return text
-
-
-def _text_of(value: object) -> str | None:
-    """A client id or token as text; None for what is not text, nor its UTF-8 bytes."""
-    try:
-        return _tokens.to_text(value)
-    except (TypeError, UnicodeDecodeError):
-        return None
 
 
 def _check_count(count: int | None) -> None:

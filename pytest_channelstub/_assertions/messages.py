@@ -166,10 +166,10 @@ def nothing_to_receive(stub: ChannelServiceStub, client_id: str, token: str) -> 
     return _compose(known, f"{known.name} has nothing to receive: {reason.of()}", reason, more)
 
 
-def not_json(client_id: str, message: str, error: ValueError) -> str:
+def not_json(client_id: str, message: str, reason: str) -> str:
     """Why `receive_json` does not give a message that was received."""
     return (
-        f"{format_client(client_id)} received {show(message)}, which is not JSON: {error}\n"
+        f"{format_client(client_id)} received {show(message)}, which is not JSON: {reason}\n"
         "  hint: receive() gives it as text; have the app send json.dumps(...) for JSON."
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_channelstub._plugin.session import MOST_STUBS
-from pytest_channelstub._record.settings import settings
+from pytest_channelstub._record.settings import MOST_EVENTS, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 SECTION = "channel timeline"
 """The section's name."""
-
-MOST_EVENTS = 50
-"""How many events of a timeline the section shows."""
 
 _FULL_FROM = 2  # -vv
 _STRICT_ADVICE = (

@@ -17,7 +17,7 @@ from pytest_channelstub._record.outcomes import (
     format_record,
     spell,
 )
-from pytest_channelstub._record.settings import settings
+from pytest_channelstub._record.settings import MOST_EVENTS, settings
 from pytest_channelstub._record.threads import find_coroutine, find_running_threads
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from pytest_channelstub._record.history import Connection
     from pytest_channelstub._record.timeline import Event, Source, Timeline
-
-MOST_EVENTS = 50
-"""How many events of a timeline a failure shows."""
 
 _LONGEST_TOKEN = 1440  # minutes
 _TIMES = {0: "not once", 1: "once", 2: "twice"}

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_EVENTS = 50
+"""How many events of a timeline a failure shows."""
+
 
 @dataclass
 class Settings:

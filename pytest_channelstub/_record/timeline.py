@@ -175,11 +175,10 @@ class Timeline(Sequence[Event]):
             check_kind(kind)
         rows, name = self._rows.copy(), None
         if client_id is not None:
-            try:
-                name = _tokens.to_text(client_id)
-            except (TypeError, UnicodeDecodeError):
+            name = _tokens.text_or_none(client_id)
+            if name is None:
                 instead = "a client id or a token of it, as a str or its UTF-8 bytes"
-                raise TypeError(formatting.describe_type("client_id", client_id, instead)) from None
+                raise TypeError(formatting.describe_type("client_id", client_id, instead))
             is_known = any(row.client_id == name for row in rows)
             token = None if is_known else _tokens.read(name)
             meant = name if token is None else token.client_id

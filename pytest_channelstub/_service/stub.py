@@ -34,7 +34,7 @@ from pytest_channelstub._service.delivery import Outbox, Outgoing
 from pytest_channelstub._service.registry import registry
 from pytest_channelstub._service.state import Client, State, Step, live_lists
 from pytest_channelstub._service.wsgi import FORM, check_app
-from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError
+from pytest_channelstub._tokens import Error, InvalidTokenError, TokenTimedOutError, text_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -328,7 +328,7 @@ class ChannelServiceStub(APIProxyStub):
     def _record_refusal(self, client_id: object, message: object, error: Exception) -> None:
         """Record that a call was turned down for its arguments."""
         outcome = formatting.format_exception(error)
-        texts = _text_or_none(client_id), _text_or_none(message)
+        texts = text_or_none(client_id), text_or_none(message)
         self._step(self._plan_failure, "refuse", *texts, outcome)
 
     def _record_set_error(self, call: str, request: Any, order: FailingCalls) -> None:
@@ -422,7 +422,7 @@ class ChannelServiceStub(APIProxyStub):
         if client_id is None or queue is None:
             return 0
         step.do(setattr, step.client(client_id), "queue", deque())
-        step.record("clear", client_id, token=_text_or_none(token), outcome=len(queue))
+        step.record("clear", client_id, token=text_or_none(token), outcome=len(queue))
         return len(queue)
 
     def add_connect_event(self, client_id: str | bytes) -> None:
@@ -785,7 +785,7 @@ class ChannelServiceStub(APIProxyStub):
     def _reject(self, step: Step, token: object) -> Error:
         """Record that a token is not valid; gives the error."""
         read = self._read_token(token)
-        text = _text_or_none(token)
+        text = text_or_none(token)
         step.record(
             "reject",
             None if read is None else read.client_id,
@@ -852,7 +852,7 @@ class ChannelServiceStub(APIProxyStub):
         # A poll may find itself disconnected meanwhile.
         if queue is None or not (is_wanted is None or is_wanted()):
             return None
-        text = _text_or_none(token)
+        text = text_or_none(token)
         if not queue:
             if reader != "pop":
                 step.record("poll", client_id, token=text)
@@ -949,13 +949,13 @@ class ChannelServiceStub(APIProxyStub):
         """Note a call that can find nothing, as its token is not valid, for a failure to tell."""
         if self._client_id(token, now) is None:
             key = method, formatting.shorten_repr(token)
-            self._invalid.setdefault(key, (_text_or_none(token), caller()))
+            self._invalid.setdefault(key, (text_or_none(token), caller()))
 
     def _token_error(self, token: object, now: int) -> Error:
         """The error for an invalid or expired token."""
         read = self._read_token(token)
         if read is None:
-            is_bad_bytes = isinstance(token, bytes) and _text_or_none(token) is None
+            is_bad_bytes = isinstance(token, bytes) and text_or_none(token) is None
             reason = " (bytes that are not UTF-8)" if is_bad_bytes else ""
             return InvalidTokenError(
                 f"{formatting.shorten_repr(token)}{reason} is not a channel token: "
@@ -1150,13 +1150,6 @@ class Lease:
         self._stub._step(self._stub._plan_end_lease, self, needs_open=False)
 
 
-def _text_or_none(value: object) -> str | None:
-    try:
-        return _tokens.to_text(value)
-    except (TypeError, UnicodeDecodeError):
-        return None
-
-
 def _is_utf8(text: str) -> bool:
     try:
         text.encode()
@@ -1195,4 +1188,4 @@ def _fields(request: Any) -> tuple[str | None, str | None]:
     """The client id and the message of a request, as far as it has them."""
     getters = (getattr(request, name, None) for name in ("application_key", "message"))
     client_id, message = (get() if callable(get) else None for get in getters)
-    return _text_or_none(client_id), _text_or_none(message)
+    return text_or_none(client_id), text_or_none(message)

@@ -371,13 +371,15 @@ def test_a_client_that_has_timed_out_does_not_close(stub):
 
 def test_a_message_that_is_not_json_has_been_read(stub):
     page = connect(stub)
-    channel.send_message("alice", "{}")
-    channel.send_message("alice", "{")
+    messages = ["{}", "{", '{"a": NaN}', "[" * 30_000]
+    for message in messages:
+        channel.send_message("alice", message)
 
     assert page.receive_json() == {}
-    with pytest.raises(AssertionError, match=r"received '\{', which is not JSON"):
-        page.receive_json()
-    assert page.received == ["{}", "{"]
+    for _ in messages[1:]:
+        with pytest.raises(AssertionError, match=r"^alice received '.*, which is not JSON: "):
+            page.receive_json()
+    assert page.received == messages
 
 
 def test_receive_all_gives_the_pending_messages_oldest_first(stub):
