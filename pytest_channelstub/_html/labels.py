@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise, takewhile
+from itertools import accumulate, pairwise, takewhile
 from operator import eq
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,10 @@ class Labels:
 
 def cut(text: str, room: int) -> str:
     """Return the beginning of a text, in at most `room` columns."""
-    return text if width(text) <= room else text[: max(0, room - 1)].rstrip() + _ELLIPSIS
+    if width(text) <= room:
+        return text
+    ends = accumulate(map(width, text))
+    return text[: sum(1 for _ in takewhile(room.__gt__, ends))].rstrip() + _ELLIPSIS
 
 
 def readable(text: str) -> str:
