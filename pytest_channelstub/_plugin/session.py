@@ -326,8 +326,9 @@ class Session:
             # The first is most often that of the fixture.
             gone = next((each for each in self.watched[1:] if not each.is_open()), None)
             if gone is not None:
-                self.watched.remove(gone)
-                self.left_out += 1
+                with contextlib.suppress(ValueError):  # another thread has built one, too
+                    self.watched.remove(gone)
+                    self.left_out += 1
         return watched
 
     def _find(self, stub: ChannelServiceStub) -> WatchedStub:

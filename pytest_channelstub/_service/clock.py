@@ -82,10 +82,10 @@ class FakeClock:
         self._start = to_microseconds(start)
         self._now = self._start
         # One lock for a clock and the stubs on it: none of them acts while the time moves.
-        self._renew_locks()
         self._stubs: list[weakref.ref[ChannelServiceStub]] = []
         # The calls that move the clock now.
         self._moves: dict[FrameType, _Move] = {}
+        self._renew_locks()
         # Counts the resets: a move that began before one ends with it.
         self._resets = 0
 
@@ -198,10 +198,15 @@ class FakeClock:
         """In a forked process: free what threads held that are not in it."""
         self._lock: Any = threading.RLock()  # of a class that has no name before Python 3.13
         self._changed = threading.Condition(self._lock)
+        me = threading.get_ident()
+        self._moves = {frame: move for frame, move in self._moves.items() if move.thread == me}
 
     def _attach(self, stub: ChannelServiceStub) -> None:
         """Run the timers of a stub, for as long as it exists."""
-        self._stubs = [*(each for each in self._stubs if each() is not None), weakref.ref(stub)]
+        call_locked(self._lock, self._replace_stubs, weakref.ref(stub))
+
+    def _replace_stubs(self, new: weakref.ref[ChannelServiceStub]) -> None:
+        self._stubs = [*(each for each in self._stubs if each() is not None), new]
 
     def _attached(self) -> list[ChannelServiceStub]:
         return [stub for reference in self._stubs if (stub := reference()) is not None]
@@ -374,7 +379,7 @@ def to_microseconds(moment: Moment) -> int:
     if isinstance(moment, date):
         if not isinstance(moment, datetime):
             moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-        elif moment.tzinfo is None:
+        elif moment.utcoffset() is None:
             moment = moment.replace(tzinfo=UTC)
         return _check_calendar(read_duration(moment - _EPOCH))
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):

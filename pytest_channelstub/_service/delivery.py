@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pytest_channelstub._record.formatting import format_exception, shorten_repr
@@ -18,6 +19,7 @@ from pytest_channelstub._service.apiproxy import call_locked
 from pytest_channelstub._service.wsgi import FORM, App, find_line, plain_text, post_form
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from pytest_channelstub._record.timeline import Source
@@ -152,12 +154,23 @@ class Outbox:
         """Deliver what no other call is delivering.
 
         Raises:
-            Exception: What the app raises; the requests behind it are delivered before.
+            Exception: What the app raises; all other requests are delivered before.
         """
-        # Until there is nothing left: a finalizer may add to it at any time.
-        is_left = True
-        while is_left:
-            is_left = any(list(map(self._deliver_to, tuple(self._waiting))))
+        errors: list[BaseException] = []
+        try:
+            # Until there is nothing left: a finalizer may add to it at any time.
+            deliver_to = partial(self._deliver_to, errors=errors)
+            while any(list(map(deliver_to, tuple(self._waiting)))):
+                pass
+        except BaseException as error:  # noqa: BLE001 (Ctrl-C, which is raised below)
+            errors.append(error)
+        if errors:
+            last = _chain(errors)
+            errors.clear()
+            try:
+                raise last
+            finally:
+                del last  # in a circle with its frame it would keep the stub active
 
     def tidy(self, step: Step) -> None:
         """Forget the clients to whom everything is delivered."""
@@ -196,7 +209,7 @@ class Outbox:
         waiting = [each for queue in tuple(self._waiting.values()) for each in tuple(queue)]
         return [each for each in waiting if isinstance(each, Outgoing)]
 
-    def _deliver_to(self, client_id: str | None) -> bool:
+    def _deliver_to(self, client_id: str | None, errors: list[BaseException]) -> bool:
         """Deliver to one client; whether there was something, and no other call was at it."""
         has_delivered = False
         # Another call may leave a request to this one at its very end. (The frame is kept in no
@@ -204,7 +217,7 @@ class Outbox:
         while self._waiting.get(client_id) and self._take(client_id, sys._getframe()):
             has_delivered = True
             try:
-                self._deliver_all(self._waiting.get(client_id, deque()))
+                self._deliver_all(self._waiting.get(client_id, deque()), errors)
             finally:
                 self._under_way.pop(client_id, None)
         return has_delivered
@@ -225,13 +238,12 @@ class Outbox:
         if self._under_way.get(client_id) is frame:
             del self._under_way[client_id]
 
-    def _deliver_all(self, waiting: deque[_Item]) -> None:
+    def _deliver_all(self, waiting: deque[_Item], errors: list[BaseException]) -> None:
         while waiting:
             try:
                 self._deliver_first(waiting)
-            except Exception:
-                self._deliver_all(waiting)  # what it raises has our error as context
-                raise
+            except Exception as error:  # noqa: BLE001 (`deliver` raises it)
+                errors.append(error)
 
     def _deliver_first(self, waiting: deque[_Item]) -> None:
         first = waiting[0]
@@ -298,6 +310,25 @@ class Outbox:
     def _notify(self) -> None:
         self.answers += 1
         self.changed.notify_all()
+
+
+def _chain(errors: Sequence[BaseException]) -> BaseException:
+    """The last of several errors, with those before it as its context."""
+    for earlier, error in pairwise(errors):
+        before = {id(each) for each in _contexts(earlier)}
+        *_, first = _contexts(error)
+        if id(first) not in before:
+            first.__context__ = earlier
+    return errors[-1]
+
+
+def _contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those during which it was raised."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__context__
 
 
 def _describe_endless(outgoing: Outgoing) -> str:

@@ -54,7 +54,7 @@ class Client:
         queue: The pending messages, oldest first; None while not connected. A list, once
             somebody holds it as a live list, where pops and later messages show.
         since: When it connected: microseconds since the epoch, and its place among others.
-        timers: Its time-out first; those of `add_disconnect_event` too.
+        timers: Its time-out, and those of `add_disconnect_event`.
         leases: Until when it is kept alive (microseconds since the epoch), by holder.
     """
 
@@ -62,6 +62,10 @@ class Client:
     since: tuple[int, int] = (0, 0)
     timers: tuple[Timer, ...] = ()
     leases: dict[object, int] = field(default_factory=dict)
+
+    def time_out(self) -> Timer | None:
+        """The timer that a sign of life puts off."""
+        return next((timer for timer in self.timers if not timer.cause), None)
 
 
 class Step:
@@ -75,20 +79,26 @@ class Step:
 
     Attributes:
         operations: What to do, in order: functions with their arguments.
+        claims: What to do before them. The step is planned anew if that is a ValueError.
     """
 
-    __slots__ = ("_state", "now", "operations", "source", "version")
+    __slots__ = ("_state", "claims", "now", "operations", "source", "version")
 
     def __init__(self, state: State, version: int, now: int, source: Source | None = None) -> None:
         self.version = version
         self.now = now
         self.source = source
         self.operations: list[tuple[Any, ...]] = []
+        self.claims: list[tuple[Any, ...]] = []
         self._state = state
 
     def do(self, operation: Callable[..., object], *arguments: object) -> None:
         """Have a built-in called when the step is committed."""
         self.operations.append((operation, *arguments))
+
+    def take(self, queue: deque[str] | list[str], message: str) -> None:
+        """Take a message out of a queue, unless a test has: it may hold the list."""
+        self.claims.append((queue.remove, message))
 
     def postpone(self, function: Callable[..., object], *arguments: object) -> None:
         """Have code that is not ours called once the lock is released, in order."""
@@ -159,19 +169,23 @@ class State:
         """Make a step, whole; False, and nothing is done, if the state has changed meanwhile."""
         if not step.operations:
             return step.version == self.version
+        has_claimed: list[bool] = []
         operations = [
             (self._version.remove, step.version),
+            *step.claims,
+            (has_claimed.append, True),
             *step.operations,
             (self._version.append, step.version + 1),
         ]
         try:
             # All of it runs in C, within this one call.
             _consume(itertools.starmap(operator.call, operations))
-        except ValueError:
-            if self._version:
-                return False
-            self._version.append(step.version + 1)
-            raise
+        except BaseException as error:
+            if not self._version:
+                self._version.append(step.version + len(has_claimed))
+            if has_claimed or not isinstance(error, ValueError):
+                raise
+            return False
         return True
 
     def change(
@@ -263,8 +277,9 @@ class State:
     def refresh(self, step: Step, client_id: str) -> None:
         """Put a client's time-out off to two seconds from now, or from its leases' end."""
         client = self.clients.get(client_id)
-        if client is not None and client.timers:
-            self._reschedule(step, client.timers[0], self.deadline(step.now, client))
+        timer = None if client is None else client.time_out()
+        if client is not None and timer is not None:
+            self._reschedule(step, timer, self.deadline(step.now, client))
 
     def add_timer(self, step: Step, client_id: str, cause: str = "") -> None:
         """Have a client disconnected two seconds from now, or from its leases' end."""
@@ -313,9 +328,10 @@ class State:
         """Keep a client alive until its token expires, or the lease ends."""
         client = step.client(client_id)
         step.do(client.leases.__setitem__, holder, expires)
-        if client.timers:
+        timer = client.time_out()
+        if timer is not None:
             due = max(self.deadline(step.now, client), expires + self._timeout)
-            self._reschedule(step, client.timers[0], due)
+            self._reschedule(step, timer, due)
 
     def end_lease(self, step: Step, client_id: str, holder: object) -> None:
         """Keep a client alive no longer; it has two seconds from now."""
@@ -324,8 +340,9 @@ class State:
             return
         step.do(client.leases.pop, holder, None)
         others = [expires for each, expires in client.leases.items() if each is not holder]
-        if client.timers and client.leases[holder] > step.now:
-            self._reschedule(step, client.timers[0], max((step.now, *others)) + self._timeout)
+        timer = client.time_out()
+        if timer is not None and client.leases[holder] > step.now:
+            self._reschedule(step, timer, max((step.now, *others)) + self._timeout)
         if client.queue is None and not client.timers and not others:
             step.do(self.clients.pop, client_id, None)
 
@@ -369,7 +386,13 @@ class State:
     def _add_timer(self, step: Step, client_id: str, client: Client, cause: str = "") -> None:
         due = self.deadline(step.now, client)
         timer = Timer(due, next(self._order), client_id, cause)
-        step.do(setattr, client, "timers", (*client.timers, timer))
+        left = client.timers
+        if not cause:  # a client has one time-out; an older one is that of an earlier connection
+            left = tuple(each for each in left if each.cause)
+            for each in client.timers:
+                if not each.cause:
+                    step.do(setattr, each, "due", None)
+        step.do(setattr, client, "timers", (*left, timer))
         step.do(heapq.heappush, self._timers, (due, timer.order, timer))
 
     def _reschedule(self, step: Step, timer: Timer, due: int) -> None:

@@ -858,7 +858,7 @@ class ChannelServiceStub(APIProxyStub):
                 step.record("poll", client_id, token=text)
             return None
         message = queue[0]
-        step.do(queue.__delitem__, 0)
+        step.take(queue, message)
         step.record("read", client_id, token=text, message=message, outcome=reader)
         if received is not None:
             step.do(received.append, message)

@@ -128,6 +128,43 @@ def test_the_error_of_a_handler_reaches_the_caller_in_whose_call_it_ran(stub, ap
     assert app.heard == [("disconnected", "alice")]
 
 
+def test_the_error_of_a_handler_keeps_no_request_of_another_client(app):
+    now = [1_600_000_000.0]
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
+        for name in ("alice", "bob", "carol"):
+            stub.connect_channel(channel.create_channel(name))
+        stub.app = app
+
+        def fail(client_id):
+            app.heard.append(client_id)
+            if client_id != "bob":
+                raise LookupError(client_id)
+
+        app.on["disconnected"] = fail
+        now[0] += 10
+        with pytest.raises(LookupError, match="carol") as caught:
+            _ = stub.connected_client_ids
+    assert isinstance(caught.value.__context__, LookupError)
+    assert [each for each in app.heard if isinstance(each, str)] == ["alice", "bob", "carol"]
+
+
+def test_a_thousand_requests_that_fail_are_all_made(stub, app):
+    def fail(client_id):
+        app.heard.append(client_id)
+        raise error
+
+    def queue_many(_):
+        for _ in range(1_200):
+            stub.add_connect_event("alice")
+        app.on["connected"] = fail
+
+    error = LookupError("the same each time")
+    app.on["connected"] = queue_many
+    with pytest.raises(LookupError):
+        stub.add_connect_event("alice")
+    assert len(app.heard) == 1_201
+
+
 def test_a_kept_alive_client_whose_handler_raised_times_out(stub, app):
     app.on["connected"] = lambda _: 1 / 0
     token = channel.create_channel("alice")

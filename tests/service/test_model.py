@@ -40,6 +40,7 @@ STORIES = 4_000 if os.environ.get("CHANNELSTUB_LONG") else 20
 SECONDS = float(os.environ.get("CHANNELSTUB_MODEL_SECONDS", "0"))
 CLIENTS = ("alice", "bob", "a-b c&d", "grüße")
 CALLS = ("CreateChannel", "SendChannelMessage")
+IDLE = "idle for 2 s"
 # Events whose outcome the model does not predict.
 UNPREDICTED = ("create", "error", "refuse")
 
@@ -110,8 +111,11 @@ class Model:
         ends = [expires for held, expires in self.leases.values() if held == client_id]
         return max([self.now, *ends]) + 2
 
-    def schedule(self, client_id, cause="idle for 2 s"):
+    def schedule(self, client_id, cause=IDLE):
         self.places += 1
+        if cause == IDLE:  # the only one: an older is that of an earlier connection
+            old = (client_id, IDLE)
+            self.timers = [each for each in self.timers if (each.client_id, each.cause) != old]
         self.timers.append(Timer(client_id, self.deadline(client_id), self.places, cause))
 
     def reschedule(self, timer, due):
@@ -120,7 +124,7 @@ class Model:
 
     def refresh(self, client_id):
         for timer in self.timers:
-            if timer.client_id == client_id:
+            if timer.client_id == client_id and timer.cause == IDLE:
                 self.reschedule(timer, self.deadline(client_id))
                 return
 

@@ -128,7 +128,7 @@ def test_a_process_forked_while_threads_are_in_the_stub_can_use_it(stub):
     for thread in threads:
         thread.start()
     try:
-        statuses = [fork_and_use(stub) for _ in range(FORKS)]
+        statuses = [fork_and(use, stub) for _ in range(FORKS)]
     finally:
         is_over.set()
         for thread in threads:
@@ -137,8 +137,48 @@ def test_a_process_forked_while_threads_are_in_the_stub_can_use_it(stub):
     assert statuses == [0] * FORKS
 
 
-def fork_and_use(stub):
-    """The exit status of a child that uses the stub; the kernel ends one that hangs."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="coverage's own lock hangs a forked child")
+def test_in_a_forked_process_no_move_of_another_threads_clock_goes_on(stub):
+    is_in, is_over = threading.Event(), threading.Event()
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/_ah/channel/disconnected/":
+            is_in.set()
+            is_over.wait(PATIENCE)
+        start_response("200 OK", [])
+        return []
+
+    stub.app = app
+    ChannelClient(stub, channel.create_channel("alice"))
+    mover = threading.Thread(target=stub.clock.advance, args=(100,), daemon=True)
+    mover.start()
+    assert is_in.wait(PATIENCE)
+    try:
+        assert fork_and(advance_by_one, stub) == 0
+    finally:
+        is_over.set()
+        mover.join(PATIENCE)
+    assert stub.clock.elapsed == 100
+
+
+def use(stub):
+    page = ChannelClient(stub, channel.create_channel("child"))
+    channel.send_message("child", "hello")
+    assert page.receive() == "hello"
+    page.close()
+    assert stub.timeline[-1].outcome == "200 OK"
+    stub.clock.advance(10)
+    assert stub.connected_client_ids == ()
+
+
+def advance_by_one(stub):
+    stub.clock.advance(1)
+    assert stub.clock.elapsed == 3
+
+
+def fork_and(job, stub):
+    """The exit status of a child that does something; the kernel ends one that hangs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
         child = os.fork()
@@ -147,13 +187,7 @@ def fork_and_use(stub):
     status = 1
     try:
         signal.alarm(10)
-        page = ChannelClient(stub, channel.create_channel("child"))
-        channel.send_message("child", "hello")
-        assert page.receive() == "hello"
-        page.close()
-        assert stub.timeline[-1].outcome == "200 OK"
-        stub.clock.advance(10)
-        assert stub.connected_client_ids == ()
+        job(stub)
         status = 0
     finally:
         sys.stderr.flush()

@@ -655,6 +655,46 @@ def test_set_errors_do_not_collect_tracebacks(stub):
     assert len({*depths}) == 1
 
 
+@pytest.mark.parametrize(("pending", "message"), [(1, None), (2, "m1")])
+def test_a_message_that_a_test_takes_out_of_the_list_in_the_middle_of_a_call(
+    stub, monkeypatch, pending, message
+):
+    token = channel.create_channel("alice")
+    stub.connect_channel(token)
+    live = stub.get_channel_messages(token)
+    for number in range(pending):
+        channel.send_message("alice", f"m{number}")
+    commit, taken = stub._state.commit, []
+
+    def take_one(step):
+        if not taken:
+            taken.append(live.pop(0))
+        return commit(step)
+
+    monkeypatch.setattr(stub._state, "commit", take_one)
+    assert stub.pop_first_message(token) == message
+    assert taken == ["m0"]
+    assert live == []
+    channel.send_message("alice", "next")
+    assert stub.pop_first_message(token) == "next"
+
+
+@pytest.mark.parametrize("order", ["connect, event", "event, connect"])
+def test_add_disconnect_event_ends_a_client_once_and_its_polls_go_on(order):
+    with ChannelServiceStub(time_func=FakeClock(start=0).time) as stub:
+        token = channel.create_channel("alice")
+        for what in order.split(", "):
+            if what == "event":
+                stub.add_disconnect_event("alice")
+            else:
+                stub.connect_channel(token)
+        for _ in range(40):
+            stub.clock.advance(0.5)
+            stub.connect_and_pop_first_message(token)
+
+        assert [event.at for event in stub.timeline.of(kind="timeout")] == [2.0]
+
+
 # The timeline.
 
 

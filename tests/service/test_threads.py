@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from pytest_channelstub import TokenTimedOutError, channel
+from pytest_channelstub import ChannelServiceStub, FakeClock, TokenTimedOutError, channel
 
 SENDERS = 8
 TIMES = 10 if os.environ.get("CHANNELSTUB_LONG") else 1
@@ -195,3 +195,21 @@ def test_senders_readers_a_clock_resets_and_an_app_that_sends_get_along(channel_
     channel_stub.clock.advance(10)
     assert channel_stub.connected_client_ids == ()
     assert not stress.here or renewed, "the app believes in somebody who has gone"
+
+
+def test_a_clock_knows_all_stubs_that_threads_build_on_it():
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            clock, stubs = FakeClock(), []
+
+            def build(clock=clock, stubs=stubs):
+                stubs.extend(ChannelServiceStub(time_func=clock.time) for _ in range(5))
+
+            run_together(*[build] * 4)
+            assert len(clock._attached()) == 20
+            for stub in stubs:
+                stub.close()
+    finally:
+        sys.setswitchinterval(usual)
