@@ -91,6 +91,16 @@ def test_an_rpc_keeps_the_error_of_its_callback(stub):
         rpc.CheckSuccess()
 
 
+def test_an_rpc_shows_the_error_of_its_call_behind_that_of_its_callback(stub):
+    request = CreateChannelRequest("")
+    rpc = RPC("channel", "CreateChannel", request, VoidProto(), lambda: 1 / 0, stub=stub)
+    rpc.MakeCall()
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        rpc.CheckSuccess()
+    assert isinstance(caught.value.__context__, apiproxy_errors.ApplicationError)
+
+
 # Refused calls.
 
 

@@ -67,7 +67,8 @@ class Event:
         at: When, in seconds since the epoch.
         kind: `create`, `connect`, `refresh`, `poll`, `send`, `drop`, `read`, `clear`,
             `close`, `disconnect`, `timeout`, `request`, `error`, `reject`, `refuse` or `reset`.
-        client_id: Whose event it is; for a message, the address that it was sent to.
+        client_id: Whose event it is. A message to a valid token is its client's; the
+            address is in `token`.
         token: The token that was made or used, where there was one.
         message: The message; for a request to the app, its path.
         outcome: What came of it, in a few words; often empty.

@@ -139,6 +139,9 @@ class RPC:
         try:
             step()
         except Exception as error:  # noqa: BLE001 (kept for CheckSuccess, which raises it)
+            # As in the SDK, that of the callback counts; that of the call is not lost.
+            if error.__context__ is None and error is not self._exception:
+                error.__context__ = self._exception
             self._exception = error
 
 
@@ -242,8 +245,8 @@ class APIProxyStub:
 
         Args:
             error: An `apiproxy_errors.Error`, or None to lift the error set for all calls.
-            method: The only call to fail, such as `SendChannelMessage`. Its error is
-                lifted by a rate of 0; None for all calls.
+            method: The only call to fail, such as `SendChannelMessage`; None for all
+                calls. To lift the error of one call, set it again with a rate of 0.
             error_rate: The chance that a call fails, from 0 to 1.
 
         Raises:

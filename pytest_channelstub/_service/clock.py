@@ -229,7 +229,7 @@ class FakeClock:
             timeouts = outer.timeouts  # a handler moves the clock on: both repeat together
         for client_id in timeouts:
             _check_repetition(client_id, timeouts)
-        goal = self._go_back(span, target, others)
+        goal = self._find_goal(span, target, others)
         for move in others:
             if span is None:
                 move.goal = goal  # all of them end there
@@ -238,8 +238,8 @@ class FakeClock:
         self._moves[frame] = move = _Move(threading.get_ident(), self._resets, goal, timeouts)
         return move
 
-    def _go_back(self, span: int | None, target: int, others: list[_Move]) -> int:
-        """Make a move that goes back; where any move is to end."""
+    def _find_goal(self, span: int | None, target: int, others: list[_Move]) -> int:
+        """Where a move is to end; one that goes back is made at once."""
         while True:
             now = self._read()
             if span is None:
@@ -298,7 +298,7 @@ class SystemClock(FakeClock):
 
     def __init__(self, time_func: Callable[[], float] | None = None) -> None:
         self._time_func = time_func
-        super().__init__(self.time())
+        super().__init__(self._read() / MICROSECONDS)
 
     def time(self) -> float:
         """The time in seconds since the epoch."""
@@ -306,7 +306,7 @@ class SystemClock(FakeClock):
         return time.time() if self._time_func is None else self._time_func()
 
     def _read(self) -> int:
-        return read_duration(self.time())
+        return _read_number(self.time(), "what time_func returned")
 
     def _read_start(self) -> int:
         return self._read()

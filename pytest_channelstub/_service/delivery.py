@@ -212,8 +212,8 @@ class Outbox:
     def _deliver_to(self, client_id: str | None, errors: list[BaseException]) -> bool:
         """Deliver to one client; whether there was something, and no other call was at it."""
         has_delivered = False
-        # Another call may leave a request to this one at its very end. (The frame is kept in no
-        # variable of its own: that circle would keep the stub from being freed.)
+        # Another call may leave a request to this one at its very end. (No variable keeps the
+        # frame: it would refer to itself, and the stub would not be freed.)
         while self._waiting.get(client_id) and self._take(client_id, sys._getframe()):
             has_delivered = True
             try:

@@ -96,7 +96,7 @@ class _ProcessTime:
         self._clocks: list[FrozenClock] = []
         self._freezer: Any = None
         self._should_use_real_time: Any = None
-        # By the place in freezegun's lists: what stood there, and the clocks older than that.
+        # By the place in freezegun's lists: what stood there, and the clocks that began before it.
         self._hidden: dict[int, tuple[list[Any], list[FrozenClock]]] = {}
 
     def __call__(self) -> datetime:

@@ -25,7 +25,7 @@ class SDK:
         return None
 
     def is_silent_request_data(self, request_data: object) -> bool:
-        """Whether this request_data has the SDK's no-op dispatcher; None has no dispatcher."""
+        """Whether this request_data has the SDK's no-op dispatcher; also if None."""
         return request_data is None
 
 

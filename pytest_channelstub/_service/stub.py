@@ -145,10 +145,12 @@ class ChannelServiceStub(APIProxyStub):
             is_clock = isinstance(time_func, FakeClock)
             instead = "its method, clock.time" if is_clock else "a function, such as time.time"
             raise TypeError(formatting.describe_type("time_func", time_func, instead))
-        if not callable(log):
-            raise TypeError(
-                formatting.describe_type("log", log, "a function, such as logging.info")
-            )
+        is_clock = isinstance(getattr(log, "__self__", None), FakeClock)
+        if is_clock or not callable(log):
+            instead = "a function, such as logging.info"
+            if is_clock:
+                instead += "; a clock's time goes by name, time_func=clock.time"
+            raise TypeError(formatting.describe_type("log", log, instead))
         super().__init__(service_name, request_data=request_data)
         # logging.debug itself would give a root logger without handlers one.
         self._log = _LOGGER.debug if log is logging.debug else log
@@ -163,7 +165,7 @@ class ChannelServiceStub(APIProxyStub):
         # Of the clients alone: a timeline that knows its stub would keep it from being freed.
         self.timeline._live_lists = partial(live_lists, self._state.clients)
         self._presence = True
-        # The pages that have connected over HTTP in this test; what others say changes nothing.
+        # The pages that have connected over HTTP in this test. No other page changes anything.
         self._pages: dict[tuple[str, str], Page] = {}
         self._is_closed = False
         self._closing: list[Callable[[], object]] = []
@@ -172,7 +174,7 @@ class ChannelServiceStub(APIProxyStub):
         self._invalid: dict[tuple[str, str], tuple[str | None, Source | None]] = {}
         self._origin = caller()
         self._seed: int | str | None = None
-        # Where others that were built by the same line are active, its number among them.
+        # How many stubs that the same line has built are active already.
         self._number = sum(
             getattr(stub, "_origin", None) == self._origin for stub in registry.stubs()
         )
@@ -236,6 +238,9 @@ class ChannelServiceStub(APIProxyStub):
     def seed(self, seed: int | str) -> None:
         if isinstance(seed, bool) or not isinstance(seed, (int, str)):
             raise TypeError(formatting.describe_type("seed", seed, "a whole number or a str"))
+        if isinstance(seed, str) and not _is_utf8(seed):
+            message = f"seed has a lone surrogate, which is not UTF-8: {seed!a}"
+            raise ValueError(message)
         self._seed = seed
         self.__dict__.pop("_random", None)
 
@@ -268,11 +273,12 @@ class ChannelServiceStub(APIProxyStub):
             else self.CHANNEL_TOKEN_DEFAULT_DURATION
         )
         drawn: list[int] = []
+        set_token = response.set_token  # an error before the step changes nothing
         token = self._step(self._plan_create, client_id, minutes, drawn)
         self._log(
             "Creating channel token %s with client id %s and duration %s", token, client_id, minutes
         )
-        response.set_token(token)
+        set_token(token)
 
     def _plan_create(self, step: Step, client_id: str, minutes: int, drawn: list[int]) -> str:
         # int() rounds towards zero, as the SDK's stub does.
@@ -562,7 +568,7 @@ class ChannelServiceStub(APIProxyStub):
         check_kind(kind)
         _check_wait(timeout, count)
         name = None if client_id is None else _check_client_id(client_id)
-        until = real_monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        until = real_monotonic() + min(max(timeout, 0), threading.TIMEOUT_MAX)
         while True:
             self._touch()
             seen, left = self._progress(), until - real_monotonic()

@@ -22,6 +22,7 @@ from pytest_channelstub import (
 )
 from pytest_channelstub._record.timeline import Timeline
 from pytest_channelstub._service.channel_service_pb import (
+    CreateChannelRequest,
     CreateChannelResponse,
     SendMessageRequest,
 )
@@ -695,6 +696,18 @@ def test_add_disconnect_event_ends_a_client_once_and_its_polls_go_on(order):
         assert [event.at for event in stub.timeline.of(kind="timeout")] == [2.0]
 
 
+def test_a_seed_that_no_generator_takes_is_refused(stub):
+    with pytest.raises(ValueError, match="seed has a lone surrogate"):
+        stub.seed = "\ud800"
+    channel.create_channel("alice")
+
+
+def test_a_call_without_a_response_changes_nothing(stub):
+    with pytest.raises(AttributeError):
+        stub.MakeSyncCall("channel", "CreateChannel", CreateChannelRequest("alice"), None)
+    assert len(stub.timeline) == 0
+
+
 # The timeline.
 
 
@@ -746,6 +759,10 @@ def test_a_time_func_or_log_that_cannot_be_called_is_refused_and_leaves_no_stub(
         ChannelServiceStub(time_func=time_func)
     with pytest.raises(TypeError, match=r"^log is 7, of type int: pass a function, such as logg"):
         ChannelServiceStub(7)
+    with pytest.raises(TypeError, match=r"; a clock's time goes by name, time_func=clock\.time$"):
+        ChannelServiceStub(FakeClock().time)
+    with pytest.raises(TypeError, match=r"^what time_func returned is '2020', of type str: pass a"):
+        ChannelServiceStub(time_func=lambda: "2020")
     with pytest.raises(AssertionError, match="no stub is active"):
         channel.create_channel("alice")
 
