@@ -90,10 +90,20 @@ def is_json(expected: object) -> bool:
 
 def is_same(expected: object, found: object) -> bool:
     """Whether a value read as JSON is what was expected, all the way down."""
-    try:
-        return _is_same(expected, found)
-    except RecursionError:
-        return False
+    pairs = [(expected, found)]
+    while pairs:  # no recursion: JSON may be deeper than Python's calls
+        expected, found = pairs.pop()
+        if isinstance(expected, dict):
+            if not (isinstance(found, dict) and expected.keys() == found.keys()):
+                return False
+            pairs.extend((value, found[key]) for key, value in expected.items())
+        elif isinstance(expected, (list, tuple)):
+            if not (isinstance(found, list) and len(expected) == len(found)):
+                return False
+            pairs.extend(zip(expected, found, strict=True))
+        elif not _is_same_leaf(expected, found):
+            return False
+    return True
 
 
 def spelling_of(text: str) -> str:
@@ -133,19 +143,7 @@ def is_misspelt(left: str, right: str) -> bool:
     return left != right and right in swapped
 
 
-def _is_same(expected: object, found: object) -> bool:
-    if isinstance(expected, dict):
-        return (
-            isinstance(found, dict)
-            and expected.keys() == found.keys()
-            and all(map(_is_same, expected.values(), map(found.__getitem__, expected)))
-        )
-    if isinstance(expected, (list, tuple)):
-        return (
-            isinstance(found, list)
-            and len(expected) == len(found)
-            and all(map(_is_same, expected, found))
-        )
+def _is_same_leaf(expected: object, found: object) -> bool:
     if expected is None or isinstance(expected, bool):
         return expected is found
     if isinstance(expected, (int, float)):

@@ -345,6 +345,9 @@ def test_an_equality_that_raises_leaves_the_reason_alone(channel_stub):
     channel.send_message("alice", '{"a": 1}')
     text = failure_of(assert_queued, channel_stub, "alice", {"a": WithoutTruth()})
     assert "has a = 1, not <" in text.split("\n")[0]
+    channel.send_message("bob", "[1, 2]")
+    text = failure_of(assert_queued, channel_stub, "bob", [2, WithoutTruth()])
+    assert "differs in 2 fields" in text.split("\n")[0]
 
 
 def test_a_list_into_which_a_test_has_put_what_is_no_message(channel_stub, channel_client):
@@ -354,6 +357,10 @@ def test_a_list_into_which_a_test_has_put_what_is_no_message(channel_stub, chann
     assert "'y' is not pending" in failure_of(assert_queued, channel_stub, "alice", "y")
     headline = failure_of(assert_queued, channel_stub, "alice", "x").split("\n")[0]
     assert headline.endswith(" the test put it into the list")
+    channel_stub.get_channel_messages(alice.token)[:] = ["x", "x"]
+    assert failure_of(assert_queued, channel_stub, "alice").split("\n")[0] == (
+        "'x' is pending for alice twice, and nothing was expected: the test put it into the list"
+    )
 
 
 def test_a_value_that_holds_itself_matches_nothing(channel_stub, channel_client):
@@ -407,8 +414,8 @@ def test_a_value_that_cannot_be_shown_leaves_the_failure_alone(
     assertion, expected, channel_stub, channel_client
 ):
     channel_client("alice")
-    channel.send_message("alice", '{"a": 1, "b": 2}')
-    channel.send_message("alice", "[1, 2]")
+    for message in ('{"a": 1, "b": 2}', "[1, 2]", '{"a": "x", "b": 2}', "x"):
+        channel.send_message("alice", message)
     text = failure_of(assertion, channel_stub, "alice", expected)
     kind = type(expected).__name__
     assert text.startswith(f"a value of type {kind} (its repr raised LookupError)")

@@ -225,12 +225,13 @@ def test_no_message_whatever_makes_matching_raise(value, message):
     assert matches(value, message) in (True, False)
 
 
-def test_what_is_nested_too_deeply_to_be_compared_is_no_match_and_no_crash():
+def test_what_is_nested_deeper_than_python_calls_is_compared_all_the_way_down():
     left, right = [], []
     for _ in range(2 * sys.getrecursionlimit()):
         left, right = [left], [right]
 
-    assert not is_same(left, right)
+    assert is_same(left, right)
+    assert not is_same([left], right)
     assert not matches(left, "[[]]")
     assert len(list(find_differences(left, right))) == 1
 

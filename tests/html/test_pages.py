@@ -21,6 +21,7 @@ from pytest_channelstub import (
     apiproxy_errors,
     channel,
 )
+from pytest_channelstub._html.layout import Layout
 from pytest_channelstub._html.page import write_page
 from pytest_channelstub._record.timeline import KINDS, Row, Timeline
 from pytest_channelstub._service.delivery import ChannelAppWarning
@@ -548,3 +549,16 @@ def test_a_connection_that_ended_before_the_first_event_shown_has_no_band(stub, 
     channel.send_message("alice", "late")
 
     assert 'class="connection' not in check(write(stub.timeline, first=first))
+
+
+def test_a_token_ends_where_it_expires_also_on_a_clock_that_went_back(stub):
+    stub.clock.advance(hours=1)
+    channel.create_channel("alice", 1)
+    stub.clock.move_to(stub.clock.start)
+    channel.send_message("alice", "before")
+    stub.clock.advance(hours=2)
+    channel.send_message("alice", "after")
+    chart = Layout(stub.timeline, 0)
+    [token] = chart.lanes["alice"].tokens
+    create, before, after = (row.y for row in chart.rows)
+    assert create < before < token.bottom < after

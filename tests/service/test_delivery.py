@@ -148,6 +148,23 @@ def test_the_error_of_a_handler_keeps_no_request_of_another_client(app):
     assert [each for each in app.heard if isinstance(each, str)] == ["alice", "bob", "carol"]
 
 
+def test_ctrl_c_in_a_handler_has_the_error_of_another_handler_behind_it(app):
+    now = [1_600_000_000.0]
+    with ChannelServiceStub(time_func=lambda: now[0]) as stub:
+        for name in ("alice", "bob"):
+            stub.connect_channel(channel.create_channel(name))
+        stub.app = app
+
+        def fail(client_id):
+            raise LookupError if client_id == "alice" else KeyboardInterrupt
+
+        app.on["disconnected"] = fail
+        now[0] += 10
+        with pytest.raises(KeyboardInterrupt) as caught:
+            _ = stub.connected_client_ids
+    assert isinstance(caught.value.__context__, LookupError)
+
+
 def test_a_thousand_requests_that_fail_are_all_made(stub, app):
     def fail(client_id):
         app.heard.append(client_id)

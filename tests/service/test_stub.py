@@ -680,6 +680,16 @@ def test_a_message_that_a_test_takes_out_of_the_list_in_the_middle_of_a_call(
     assert stub.pop_first_message(token) == "next"
 
 
+def test_an_operation_that_fails_fails_its_own_call_alone(stub):
+    def plan(step):
+        step.do(operator.truediv, 1, 0)
+
+    with pytest.raises(ZeroDivisionError):
+        stub._step(plan)
+    assert stub.connected_client_ids == ()
+    channel.create_channel("alice")
+
+
 @pytest.mark.parametrize("order", ["connect, event", "event, connect"])
 def test_add_disconnect_event_ends_a_client_once_and_its_polls_go_on(order):
     with ChannelServiceStub(time_func=FakeClock(start=0).time) as stub:
