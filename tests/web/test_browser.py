@@ -236,7 +236,7 @@ def test_close_before_the_page_is_open_leaves_nobody_connected(tab, channel_stub
 def test_leaving_the_page_disconnects(alice, channel_stub, channel_server, leave):
     arguments = [channel_server.url_for("/elsewhere")] if leave == "goto" else []
     getattr(alice.window, leave)(*arguments)
-    channel_stub.wait_for("close", "alice")
+    channel_stub.wait_for("close", "alice", timeout=30)  # Firefox may send it late
     assert not channel_stub.is_connected("alice")
 
 
