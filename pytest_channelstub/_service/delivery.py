@@ -31,6 +31,8 @@ __tracebackhide__ = hide_frame
 _FIRST_ERROR_STATUS = 400
 # Handlers that cause each other's requests so many times in a row do so for ever.
 _MOST_IN_A_ROW = 1_000
+# The same of handlers that run within each other; Python's own limit is not far above.
+_MOST_NESTED = 50
 
 
 class ChannelAppWarning(UserWarning):
@@ -132,14 +134,14 @@ class Outbox:
         self._waiting: dict[str | None, deque[_Item]] = {None: deque()}
         # By the same: the call that delivers.
         self._under_way: dict[str | None, FrameType] = {}
-        # By thread: the depth of the request whose handler runs.
-        self._depths: dict[int, int] = {}
+        # By thread: the depths of the requests whose handlers run, the outermost first.
+        self._depths: dict[int, list[int]] = {}
 
     def put(self, step: Step, outgoing: Outgoing) -> None:
         """Have a request delivered once the step is made, and the lock released."""
         if self.app is not None:
             outgoing.outcome, outgoing.is_answered = "under way", False
-            outgoing.depth = self._depths.get(threading.get_ident(), 0) + 1
+            outgoing.depth = self._depths.get(threading.get_ident(), [0])[-1] + 1
             step.do(self._waiting.setdefault(outgoing.client_id, deque()).append, outgoing)
 
     def postpone(self, step: Step, function: Callable[..., object], *arguments: object) -> None:
@@ -264,21 +266,22 @@ class Outbox:
             self._answer(outgoing, "interrupted")
         elif app is None:
             self._answer(outgoing, "no app")
-        elif outgoing.depth > _MOST_IN_A_ROW:
-            self.forget()
-            raise RuntimeError(_describe_endless(outgoing))
         else:
             self._post_nested(app, outgoing)
 
     def _post_nested(self, app: App, outgoing: Outgoing) -> None:
         me = threading.get_ident()
-        depth = self._depths.get(me, 0)
+        outer = self._depths.get(me, [])
+        is_nested = len(outer) >= _MOST_NESTED
+        if is_nested or outgoing.depth > _MOST_IN_A_ROW:
+            self.forget()
+            raise RuntimeError(_describe_endless(outgoing, is_nested=is_nested))
         try:
-            self._depths[me] = outgoing.depth
+            self._depths[me] = [*outer, outgoing.depth]
             self._post(app, outgoing)
         finally:
-            if depth:
-                self._depths[me] = depth
+            if outer:
+                self._depths[me] = outer
             else:
                 self._depths.pop(me, None)
 
@@ -331,7 +334,13 @@ def _contexts(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__context__
 
 
-def _describe_endless(outgoing: Outgoing) -> str:
+def _describe_endless(outgoing: Outgoing, *, is_nested: bool) -> str:
+    if is_nested:
+        return (
+            f"the app's handlers connect or disconnect client after client, {_MOST_NESTED} within "
+            f"each other, at last client id {outgoing.client_id!r}: do so after the handler's "
+            "return, or end the chain"
+        )
     return (
         f"the app's handlers connect and disconnect client id {outgoing.client_id!r} without end: "
         f"{_MOST_IN_A_ROW:,} requests that caused each other. Do not connect a client in the "

@@ -269,6 +269,30 @@ def test_handlers_that_connect_and_disconnect_each_other_are_a_runtime_error(stu
         stub.connect_channel(token)
 
 
+def test_a_handler_that_connects_another_client_each_time_is_a_runtime_error(stub, app):
+    def connect(number):
+        stub.connect_channel(channel.create_channel(str(number)))
+
+    app.on["connected"] = lambda client_id: connect(int(client_id) + 1)
+
+    with pytest.raises(RuntimeError, match="50 within each other, at last client id '50'"):
+        connect(0)
+    app.on["connected"] = lambda _: None
+    connect(100)
+    assert app.heard[-1] == ("connected", "100")
+
+
+def test_a_chain_of_forty_handlers_ends_by_itself(stub, app):
+    def connect(number):
+        stub.connect_channel(channel.create_channel(str(number)))
+
+    app.on["connected"] = lambda client_id: int(client_id) < 40 and connect(int(client_id) + 1)
+
+    connect(1)
+
+    assert len(stub.connected_client_ids) == 40
+
+
 def test_a_client_that_is_connected_again_at_each_timeout_is_a_runtime_error(
     stub, app, monkeypatch
 ):
