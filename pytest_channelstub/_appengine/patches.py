@@ -46,7 +46,8 @@ class InstalledSDK(SDK):
         if module is None:
             return None
         has_stub = stub is not None and type(stub).__module__ != _BRIDGE
-        is_replaced = module.MakeSyncCall is not state.make_sync_call is not None
+        ours = state.make_sync_call
+        is_replaced = ours is not None and module.MakeSyncCall is not ours
         is_switched_off = getattr(module, "apiproxy", None) in state.switched_off
         return module if has_stub or is_replaced or is_switched_off else None
 
@@ -82,10 +83,12 @@ def find_errors() -> Any | None:
 
 def explain_missing_sdk(error: BaseException | None) -> str:
     """What to do about an import that has failed for want of an SDK; empty for other errors."""
-    while error is not None:
+    seen: set[int] = set()  # `raise error from error` is its own cause
+    while error is not None and id(error) not in seen:
         if isinstance(error, ImportError) and _is_of_sdk(error):
             has_none = state.mode != "never" and find_errors() is None
             return _WITHOUT_SDK if has_none else ""
+        seen.add(id(error))
         error = error.__cause__
     return ""
 

@@ -174,7 +174,7 @@ def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:
     from pytest_channelstub._service.clock import FakeClock  # noqa: PLC0415 (only with a stub)
 
     if not isinstance(clock, FakeClock) and clock not in CLOCKS:
-        raise _refusal(clock, f"{', '.join(map(repr, CLOCKS))} or a FakeClock")
+        raise _refusal(clock, f"clock={', '.join(map(repr, CLOCKS))} or a FakeClock")
     if start is not None and isinstance(clock, FakeClock):
         raise ValueError(
             "start has no effect with a FakeClock, which has its own: pass it there, as in "
@@ -183,7 +183,11 @@ def check_stub_arguments(start: Any, clock: Any, seed: Any) -> None:
     if start is not None and clock == "system":
         raise ValueError(_NO_START)
     if seed is not None:
-        _parse_seed(seed)
+        try:
+            _parse_seed(seed)
+        except ValueError as error:
+            message = f"seed: {error}"
+            raise ValueError(message) from None
 
 
 def check_port(port: int) -> None:
@@ -249,6 +253,8 @@ def _parse_start(value: Any) -> Moment:
 def _parse_seed(value: Any) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise _refusal(value, "a whole number or a string")
+    if isinstance(value, str):
+        value.encode()  # half a surrogate pair is no seed
     return value
 
 

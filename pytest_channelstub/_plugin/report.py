@@ -113,7 +113,7 @@ class Pages:
             terminalreporter.write_line(f"channelstub: {note}")
 
     def _write_page(self, item: pytest.Item, report: pytest.TestReport, directory: Path) -> None:
-        used = self._session.used_stubs()[-MOST_STUBS:]
+        used = _shown(self._session.used_stubs())
         if not used:
             return
         from pytest_channelstub._html import page as html  # noqa: PLC0415 (few runs want pages)
@@ -134,13 +134,9 @@ def check_strict(session: Session) -> None:
     strict = session.settings.strict
     if not strict:
         return
-    from pytest_channelstub._record.remarks import describe_left_messages  # noqa: PLC0415 (only with strict)
-
-    left = [
-        line
-        for each in session.used_stubs()
-        for line in describe_left_messages(each.timeline, strict)
-    ]
+    left = session.left_messages.copy()
+    for each in session.used_stubs():
+        left += each.describe_left_messages(strict)
     if left:
         text = "\n  ".join(left)
         rule = f'With strict="{",".join(sorted(strict))}" a test'
@@ -192,11 +188,16 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
     used = session.used_stubs()
     if not used:
         return
-    shown = [used[0], *used[1:][1 - MOST_STUBS :]]
+    shown = _shown(used)
     left_out = session.left_out + len(used) - len(shown)
     remarks = _list_remarks(shown, _crash(report))
     if left_out:
-        remarks.append(f"({left_out:,} stubs of this test, from its second on, are left out)")
+        from pytest_channelstub._record.formatting import plural  # noqa: PLC0415 (few tests have so many)
+
+        verb = "is" if left_out == 1 else "are"
+        remarks.append(
+            f"({plural(left_out, 'stub')} of this test, from its second on, {verb} left out)"
+        )
     plain, coloured = (
         "\n\n".join([*(_format(each, len(shown) > 1, colour) for each in shown), *remarks])
         for colour in (False, True)
@@ -205,17 +206,21 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
     _add_section(report, SECTION, plain)
 
 
+def _shown(used: list[WatchedStub]) -> list[WatchedStub]:
+    """The first stub, most often that of the fixture, and the newest."""
+    return [*used[:1], *used[1:][1 - MOST_STUBS :]]
+
+
 def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
     from pytest_channelstub._record.remarks import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
-    timelines = {each.built_by(): each.timeline for each in shown}
     # What is true of the process, such as a thread that runs, every stub says.
     remarks: dict[str, None] = {}
     for each in shown:
         stub = each.reference()
         if stub is not None:
-            others = {name: line for name, line in timelines.items() if line is not each.timeline}
+            others = [(one.built_by(), one.timeline) for one in shown if one is not each]
             remarks.update(dict.fromkeys(list_remarks(stub, others, failure)))
     return ["\n".join(f"- {remark}" for remark in remarks)] if remarks else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import traceback
 import weakref
@@ -90,6 +91,14 @@ class WatchedStub:
             return "is that of the fixture channel_stub"
         return f"was built by {describe_source(self.describe_origin())}"
 
+    def describe_left_messages(self, strict: frozenset[str]) -> list[str]:
+        """The messages that `strict` does not allow, a line each."""
+        if not strict:
+            return []
+        from pytest_channelstub._record.remarks import describe_left_messages  # noqa: PLC0415 (only with strict)
+
+        return describe_left_messages(self.timeline, strict)
+
     def skip_earlier_events(self) -> None:
         """Have `strict` and the report see this test's events alone, also in an old epoch."""
         before, self.first = self.first, len(self.timeline)
@@ -108,6 +117,8 @@ class Session:
         # of the current test's are not among them any more.
         self.watched: list[WatchedStub] = []
         self.left_out = 0
+        # What `strict` has found in those.
+        self.left_messages: list[str] = []
         # Whether what outlives the current test has been reset for it.
         self.is_reset = False
         # What the current test's phases came to, by phase.
@@ -143,7 +154,7 @@ class Session:
         self._item, self._markers, self._own_markers = item, [], -1
         self.settings = self.options.settings
         self._held_clock = None
-        self.is_reset, self.left_out = False, 0
+        self.is_reset, self.left_out, self.left_messages = False, 0, []
         self.outcomes.clear()
         self.watched = [each for each in self.watched if each.is_open()]
         for each in self.watched:
@@ -159,12 +170,14 @@ class Session:
         markers = [each for each in self._item.iter_markers() if each.name in _options.MARKERS]
         added = [each for each in markers if not any(each is other for other in self._markers)]
         if added:
-            self._markers = markers
+            self._markers, before = markers, self.settings
             self.settings = _options.read_item_options(self._item, self.options)
             self._check_marker_scope()
             self._check_added(added)
             if self.is_reset:
                 self._apply_settings()
+                if (before.start, before.clock) != (self.settings.start, self.settings.clock):
+                    self._hold_time()
 
     def begin_test(self) -> None:
         """Once a test: reset what outlives it, and have calls fail as the test asks."""
@@ -174,7 +187,10 @@ class Session:
             return
         for each in self.watched.copy():
             if each.owned is not None:
-                each.owned._begin_epoch(self.settings.reset)
+                try:
+                    each.owned._begin_epoch(self.settings.reset)
+                except Exception as error:  # noqa: BLE001 (of the app; pytest's fixtures break when a hook raises)
+                    self._app_errors.append(error)
                 each.skip_earlier_events()
         self._apply_settings()
         self._follow_overrides()
@@ -258,7 +274,8 @@ class Session:
             settings = settings._replace(clock=self._held_clock)
         stub = self.build(settings, app)
         if settings.seed is None:
-            stub.seed = node.nodeid
+            # A file's name may hold what is no UTF-8.
+            stub.seed = node.nodeid.encode(errors="backslashreplace").decode()
         watched = self._find(stub)
         watched.is_of_fixture, watched.app = True, app
         return stub
@@ -319,9 +336,8 @@ class Session:
 
     # Details.
 
-    def _watch(self, stub: ChannelServiceStub) -> WatchedStub:
-        watched = WatchedStub(stub)
-        self.watched.append(watched)
+    def _watch(self, stub: ChannelServiceStub) -> None:
+        self.watched.append(WatchedStub(stub))
         if len(self.watched) > MOST_STUBS:
             # The first is most often that of the fixture.
             gone = next((each for each in self.watched[1:] if not each.is_open()), None)
@@ -329,11 +345,10 @@ class Session:
                 with contextlib.suppress(ValueError):  # another thread has built one, too
                     self.watched.remove(gone)
                     self.left_out += 1
-        return watched
+                    self.left_messages += gone.describe_left_messages(self.settings.strict)
 
     def _find(self, stub: ChannelServiceStub) -> WatchedStub:
-        found = (each for each in reversed(self.watched) if each.reference() is stub)
-        return next(found, None) or self._watch(stub)
+        return next(each for each in reversed(self.watched) if each.reference() is stub)
 
     def _apply_settings(self) -> None:
         for each in self.watched:
@@ -355,6 +370,9 @@ class Session:
 
     def _hold_time(self) -> None:
         """Hold the process's time for a test, from before its first fixture to after its last."""
+        if self._held_clock is not None:  # a fixture has asked for another
+            self._held_clock._thaw()
+            self._held_clock = None
         is_asked = "channel_stub" in getattr(self._item, "fixturenames", ())
         if self.settings.clock != "freeze" or self.options.scope != "function" or not is_asked:
             return
@@ -387,9 +405,10 @@ class Session:
 
     def _node_of_scope(self) -> pytest.Item | pytest.Collector:
         """The test itself, or the node that the stub is built for."""
+        # pytest builds it for the test itself where there is no class.
         node: pytest.Item | pytest.Collector | None
         node = self._item.getparent(_NODES[self.options.scope])
-        return self._item.session if node is None else node
+        return node or self._item
 
     def _fail(self, problem: str) -> NoReturn:
         pytest.fail(f"{self._item.nodeid}: {problem}", pytrace=False)
@@ -425,7 +444,8 @@ class Session:
 
     def _test_line(self) -> Source | None:
         """The first line of the test that is under way."""
-        code = getattr(getattr(self._item, "function", None), "__code__", None)
+        function: Any = getattr(self._item, "function", None)
+        code = getattr(inspect.unwrap(function), "__code__", None)
         return None if code is None else (code, code.co_firstlineno)
 
     def _note_late_errors(self) -> None:

@@ -11,7 +11,7 @@ from pytest_channelstub._record.outcomes import Outcomes
 from pytest_channelstub._record.threads import find_running_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
     from pytest_channelstub._record.diagnosis import Stub
     from pytest_channelstub._record.timeline import Timeline
@@ -33,7 +33,7 @@ def describe_left_messages(timeline: Timeline, strict: Collection[str]) -> list[
 
 
 def list_remarks(
-    stub: Stub, others: Mapping[str, Timeline] | None = None, text: str = ""
+    stub: Stub, others: Iterable[tuple[str, Timeline]] | None = None, text: str = ""
 ) -> list[str]:
     """What is worth knowing of a stub where a test has failed, a sentence each.
 
@@ -42,7 +42,7 @@ def list_remarks(
     stub that took messages, a thread that is still running.
     """
     if others is None:
-        others = {other._built_by: other.timeline for other in stub._other_stubs()}
+        others = [(other._built_by, other.timeline) for other in stub._other_stubs()]
     outcomes = Outcomes(stub.timeline)
     remarks = [
         f"{formatting.format_client(client_id)} was due to time out at {outcomes.offset(due)}: "
@@ -56,7 +56,7 @@ def list_remarks(
         if remark and remark not in text:
             remarks.append("; ".join((remark, *outcomes.sources(index))))
     remarks += _describe_invalid(stub, outcomes)
-    for built_by, timeline in others.items():
+    for built_by, timeline in others:
         count = sum(event.kind in ("send", "drop") for event in timeline)
         if count and built_by not in text and not outcomes.find():
             messages = formatting.plural(count, "message")

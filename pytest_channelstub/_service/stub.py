@@ -1084,15 +1084,17 @@ class ChannelServiceStub(APIProxyStub):
         if what == "nothing" or self._is_closed:
             return
         self._older_threads = frozenset(threading.enumerate())
-        self._touch()
-        self._wait_until_idle(_LEAVE_TIME)
-        for page in [*self._pages.values()]:
-            page.end()
-        if what == "all":
-            self._renew()
-        else:
-            call_locked(self._lock, self._state.change, self._plan_next_test)
-            self._deliver()
+        try:
+            self._touch()
+        finally:  # what the app raises at a time-out of an earlier test comes after the reset
+            self._wait_until_idle(_LEAVE_TIME)
+            for page in [*self._pages.values()]:
+                page.end()
+            if what == "all":
+                self._renew()
+            else:
+                call_locked(self._lock, self._state.change, self._plan_next_test)
+                self._deliver()
 
     def _plan_next_test(self, step: Step) -> None:
         clients = self._state.clients

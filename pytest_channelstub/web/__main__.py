@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import traceback
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +98,10 @@ def _follow(stub: ChannelServiceStub, server: ChannelServer, stopped: threading.
         is_last = stopped.is_set()
         if is_last:
             server.stop()  # what requests have done until then is printed too
-        seen, rows = stub._progress(), stub.timeline._rows[count:]
-        for row in takewhile(lambda row: row.answer is None or row.answer.is_answered, rows):
+        seen = stub._progress()
+        for row in stub.timeline._rows[count:]:
+            if not (is_last or row.answer is None or row.answer.is_answered):
+                break
             _write(str(to_event(row)))
             count += 1
         for error in server.take_errors():

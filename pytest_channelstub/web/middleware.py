@@ -86,7 +86,7 @@ class ChannelMiddleware:
         path, cors = environ.get("PATH_INFO", ""), _cors_headers(environ)
         if path not in (DEV, JSAPI):
             start = _add_headers(start_response, cors) if path == RECEIVE else start_response
-            return (self.app or _no_app)(environ, start)
+            return (_no_app if self.app is None else self.app)(environ, start)
         method = environ.get("REQUEST_METHOD")
         if method == "OPTIONS" and cors and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
             answer = _Answer(headers=(("Access-Control-Allow-Methods", "GET"),))
@@ -182,7 +182,7 @@ class ChannelMiddleware:
 def _seconds(fields: dict[str, str], name: str, longest: float) -> float:
     text = fields.get(name) or "0"
     # Plain digits: float() would take "nan" as well.
-    if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", text, re.ASCII):
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII):
         raise ValueError
     return min(float(text), longest)
 

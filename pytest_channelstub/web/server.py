@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import logging
 import os
@@ -130,10 +129,11 @@ class ChannelServer:
         """
         if not isinstance(path, str):
             raise TypeError(describe_type("path", path, "a str, such as '/chat'"))
-        url = f"{self.url}/{quote(path.removeprefix('/'), safe='/%:@!$&()*+,;=~?#')}"
-        if not query:
-            return url
-        return f"{url}{'&' if '?' in path else '?'}{urlencode(query, doseq=True)}"
+        place, mark, fragment = path.partition("#")
+        if query:
+            place += f"{'&' if '?' in place else '?'}{urlencode(query, doseq=True)}"
+        quoted = quote(f"{place}{mark}{fragment}".removeprefix("/"), safe="/%:@!$&()*+,;=~?#")
+        return f"{self.url}/{quoted}"
 
     def take_errors(self) -> list[BaseException]:
         """The exceptions that the app raised since the last call, in order.
@@ -198,7 +198,7 @@ class ChannelServer:
             text = f"the app raised {type(error).__name__}: its traceback is {where}\n"
             headers = [("Content-Type", "text/plain; charset=utf-8")]
             start_response("500 Internal Server Error", headers, sys.exc_info())
-            yield text.encode()
+            yield text.encode() if has_body else b""
 
     def _record_error(self, answer: Answer, text: str) -> None:
         """Record and warn of an answer with which a framework reports an exception."""
@@ -310,11 +310,13 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listening.bind((host, port))
         listening.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         listening.close()
-        reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OverflowError):
+            reason = "a port is a number from 0 to 65535"
         text = f"channel_server cannot listen on port {port} of {host}: {reason}"
-        raise OSError(getattr(error, "errno", errno.EINVAL), text) from None
+        raise OSError(text) from None
     return listening
 
 

@@ -47,15 +47,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def heeded_ctrl_c():
-    """A process that is started in the background ignores SIGINT, and so do those it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def serve(folder, heeded_ctrl_c):
+def serve(folder):
     """Run the command on a free port, and give its process and the URL that it prints."""
     processes = []
 
