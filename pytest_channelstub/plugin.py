@@ -91,7 +91,7 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
     """Refuse a test whose `channel_error` marker was given a class: it would just be gone."""
-    # By type(), as this sees every name of every module: a proxy may act on `__class__`.
+    # By type(): this sees every name of every module, and a proxy's `__class__` may run code.
     if issubclass(type(obj), (Exception, pytest.MarkDecorator)):
         try:
             _options.check_marked_test(obj)
@@ -110,7 +110,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> None:
-    """Reset what outlives the test when its own fixtures begin: wider ones are there by then."""
+    """Reset what outlives a test before its first own fixture: wider ones are built by then."""
     session = request.config.stash[_SESSION]
     if not session.is_reset and fixturedef.scope == "function":
         session.begin_test()
@@ -202,7 +202,7 @@ def _define_fixtures(session: _Session) -> ModuleType:
         """
         base = session.options.settings
         if "hypothesis" in sys.modules:
-            # An example has 200 ms, of which these would take the first one up to 150.
+            # Hypothesis allows an example 200 ms; of the first one's these would take up to 150.
             for name in ("freezegun", "pytest_channelstub._service.stub"):
                 importlib.import_module(name)
 

@@ -122,6 +122,8 @@ def read_run_options(config: pytest.Config) -> RunOptions:
         if values[name] != default:
             non_defaults.append(f"{name}={values[name]} (from --channelstub-{name})")
     check_port(values["port"])
+    if not values["host"]:
+        raise pytest.UsageError("--channelstub-host is empty: name an address, such as 127.0.0.1")
     values.pop("appengine", None)  # read before, when no conftest.py was loaded yet
     wide = {name: values.pop(name) for name in RunOptions._fields if name in values}
     return RunOptions(Settings(**values), non_defaults, **wide)
@@ -154,8 +156,8 @@ def read_settings(node: pytest.Item | pytest.Collector, base: Settings) -> Setti
                 parse = _OPTIONS[name].parse
                 chosen[name] = _parse(parse, value, f"channel_stub({name}=", node.nodeid)
     settings = base._replace(**chosen)
-    # In the order chosen: a marker that is nearer than the start's, and asks for the clock,
-    # may drop that start, as it may drop the ini file's.
+    # The nearest marker comes first in `chosen`. One that asks for the system's clock drops a
+    # start that is further away, as it drops the ini file's.
     names = [*chosen, "clock"]
     if settings.clock == "system" and "start" in names[: names.index("clock")]:
         message = f"{node.nodeid}: @pytest.mark.channel_stub(start=...): {_NO_START}"
@@ -200,8 +202,8 @@ def check_port(port: int) -> None:
 def check_marked_test(value: Any) -> None:
     """Refuse what `@channel_error(OverQuotaError)` makes of a test.
 
-    It marks that class, and the class is then called with the test: an exception stands where
-    the test was. Other markers may be around it.
+    pytest marks the class and not the test, and then calls the class with the test: an
+    exception takes the test's place, and is not collected. Other markers may be around it.
     """
     while isinstance(value, pytest.MarkDecorator):
         value = value.args[-1] if value.args else None
@@ -289,7 +291,8 @@ def _parse_failing_calls(failing: FailingCalls) -> FailingCalls:
     error = failing.error
     if isinstance(error, type):
         raise _refuse_class(error)
-    if isinstance(error, int) and ChannelServiceError.ErrorCode_Name(error):
+    is_code = isinstance(error, int) and not isinstance(error, bool)
+    if is_code and ChannelServiceError.ErrorCode_Name(error):
         error = apiproxy_errors.ApplicationError(error)
     if not isinstance(error, apiproxy_errors.Error):
         raise _refusal(failing.error, _ERRORS)

@@ -39,12 +39,12 @@ class Sections:
         settings.show_timeline = False
         settings.find_fixture_stub = partial(session.funcarg, "channel_stub")
 
-    # The last to wrap is the first to see the report: allure's wrapper finds the sections there.
+    # The innermost wrapper sees the report first: allure's wrapper finds the sections in it.
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the sections to a failed test."""
         report = yield
-        if not report.passed or self._session.has_failed:
+        if report.failed or self._session.has_failed:
             _add_app_errors(report, self._session)
         if report.failed:
             _add_timelines(report, self._session)
@@ -215,7 +215,7 @@ def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
     from pytest_channelstub._record.remarks import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
-    # What is true of the process, such as a thread that runs, every stub says.
+    # Every stub repeats a remark on the process, such as a thread that runs: it is kept once.
     remarks: dict[str, None] = {}
     for each in shown:
         stub = each.reference()
@@ -226,8 +226,8 @@ def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
 
 
 def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
-    # In the failure itself, where junit's XML has it too: of a report's own sections it
-    # takes only what was captured.
+    # To the failure itself, which junit's XML shows; of a report's own sections it shows only
+    # captured output.
     failure: Any = report.longrepr
     if hasattr(failure, "addsection"):
         failure.addsection(title, text)

@@ -59,12 +59,11 @@ class WatchedStub:
 
     def __init__(self, stub: ChannelServiceStub) -> None:
         self.timeline: Timeline = stub.timeline
-        # The index of this test's first event; over 0 only where no epoch began with it.
+        # The index of this test's first event; 0 unless the timeline holds earlier tests, too.
         self.first = 0
         # Whether the stub was built in this test.
         self.is_new = True
-        # The stub, where the plugin has built it: one that somebody else has built goes when
-        # they drop it.
+        # The stub, if the plugin has built it. Any other is freed when its owner drops it.
         self.owned: ChannelServiceStub | None = None
         self.reference = weakref.ref(stub)
         # Whether it is that of `channel_stub`, and the app with which that was built.
@@ -113,11 +112,11 @@ class Session:
         self.options = _options.read_run_options(config)
         # What the current test asks for.
         self.settings = self.options.settings
-        # The stubs of the current test, and those that are older and still open; and how many
-        # of the current test's are not among them any more.
+        # The stubs of the current test, and older ones that are still open; and how many of the
+        # current test's were taken off this list.
         self.watched: list[WatchedStub] = []
         self.left_out = 0
-        # What `strict` has found in those.
+        # What `strict` has found in the first of those that left messages.
         self.left_messages: list[str] = []
         # Whether what outlives the current test has been reset for it.
         self.is_reset = False
@@ -242,7 +241,7 @@ class Session:
 
     def build(self, settings: Settings, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build a stub, and close it at the end of the run if nobody does."""
-        # Imported when the first test asks for a stub: 20 ms of a start that needs none.
+        # Imported only when a test asks for a stub: it takes 20 ms.
         from pytest_channelstub._service.stub import ChannelServiceStub  # noqa: PLC0415
         from pytest_channelstub._service.wsgi import check_app  # noqa: PLC0415
 
@@ -345,7 +344,8 @@ class Session:
                 with contextlib.suppress(ValueError):  # another thread has built one, too
                     self.watched.remove(gone)
                     self.left_out += 1
-                    self.left_messages += gone.describe_left_messages(self.settings.strict)
+                    if not self.left_messages:
+                        self.left_messages = gone.describe_left_messages(self.settings.strict)
 
     def _find(self, stub: ChannelServiceStub) -> WatchedStub:
         return next(each for each in reversed(self.watched) if each.reference() is stub)
@@ -379,7 +379,7 @@ class Session:
         clock = self._make_clock(self.settings)
         try:
             clock._freeze()
-        except RuntimeError:  # the fixture raises it: pytest's fixtures break when a hook does
+        except RuntimeError:  # pytest's fixtures break when a hook raises; the fixture raises it
             return
         # Called after those of the fixtures, which are added later.
         self._item.addfinalizer(clock._thaw)
@@ -414,7 +414,7 @@ class Session:
         pytest.fail(f"{self._item.nodeid}: {problem}", pytrace=False)
 
     def _check_marker_scope(self) -> None:
-        """Refuse a marker of the test for a stub that is built once for what is around it."""
+        """Refuse a marker of the test where its class, module or session shares the stub."""
         scope = self.options.scope
         if scope == "function" or "channel_stub" not in getattr(self._item, "fixturenames", ()):
             return
@@ -437,9 +437,12 @@ class Session:
         if self.is_reset and any(each.name == "channel_reset" for each in added):
             late = "channel_reset"
         if late is not None:
+            marker, done = f"channel_stub({late}=...)", "built"
+            if late == "channel_reset":
+                marker, done = "channel_reset(...)", "reset"
             self._fail(
-                f"a fixture has added the marker of {late!r} too late: the stub is "
-                "built and reset already. Mark the test itself"
+                f"a fixture has added @pytest.mark.{marker} too late: the stub is {done} already. "
+                "Mark the test itself"
             )
 
     def _test_line(self) -> Source | None:
@@ -449,7 +452,7 @@ class Session:
         return None if code is None else (code, code.co_firstlineno)
 
     def _note_late_errors(self) -> None:
-        """Keep what the app raised after the last test's end from the next test."""
+        """Note what the app raised after the last test, so that it does not fail the next one."""
         for error in self.take_app_errors():
             what = traceback.format_exception_only(error)[-1].strip()
             note = f"after {self._item.nodeid} the app raised under channel_server: {what}"

@@ -62,7 +62,7 @@ def _serve(stub: ChannelServiceStub, options: argparse.Namespace) -> int:
 
         stub.app = _load(options.app)
         server = ChannelServer(stub, stub.app, options.port, options.host)
-    except (ImportError, OSError, TypeError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     stopped = threading.Event()

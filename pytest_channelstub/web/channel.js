@@ -12,7 +12,7 @@
   // Kept, so that a page under test may put doubles in their place.
   const fetch = globalThis.fetch.bind(globalThis);
   const setTimeout = globalThis.setTimeout;
-  // A browser has them for pages of this machine, and for https.
+  // Undefined but for https, and for pages of this machine.
   const locks = navigator.locks;
 
   // Where the script came from: BASE_URL is relative to it. A script that was evaluated as
@@ -25,6 +25,7 @@
   const MOST_HELD = 4;
   // A page that is late for its next poll by so many seconds is taken to be gone.
   const GRACE = 5;
+  const LONGEST_PAUSE_MS = 3_600_000;
 
   const CONNECTING = 0;
   const OPEN = 1;
@@ -158,7 +159,7 @@
   }
 
   async function requestOnce(socket, command) {
-    // A connect is not cut short: whether it arrived would be anybody's guess.
+    // A connect is never aborted: nobody could say whether it had arrived.
     const signal = command === "poll" ? socket.aborter_.signal : undefined;
     const response = await fetch(url(socket, command), { cache: "no-store", signal });
     const body = await response.arrayBuffer();
@@ -184,7 +185,7 @@
   }
 
   function pollingTimeout() {
-    return Math.max(0, Number(Socket.POLLING_TIMEOUT_MS) || 0);
+    return Math.min(Math.max(0, Number(Socket.POLLING_TIMEOUT_MS) || 0), LONGEST_PAUSE_MS);
   }
 
   function pause(socket, milliseconds) {

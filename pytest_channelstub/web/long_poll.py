@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 READER = "HTTP"
 """What the timeline says has read a message."""
 
-# Nothing notifies of a connection that ends, or of the system's clock.
+# Nothing wakes a poll when its connection ends or the system's clock moves: it looks again.
 _LOOK_AGAIN = 0.25  # seconds
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows has none
 
@@ -37,7 +37,7 @@ class Query:
     wait: float  # how long a poll may be held, in real seconds
     next_poll_within: float  # real seconds; 0 if the client does not say
     connection: Any  # where the answer goes; None where the server does not show it
-    stopping: threading.Event  # set once the server holds no poll
+    stopping: threading.Event  # set when the server stops: from then on no poll is held
 
 
 class Page:

@@ -48,8 +48,8 @@ class ChannelMiddleware:
 
     `jsapi` is the page's script; `dev` takes the commands `connect`, `poll` and
     `disconnect`, and answers as the SDK's dev server did. A poll with `wait=SECONDS` is
-    held for so long, in real time, or until there is something to say. A server with one
-    thread, whose `wsgi.multithread` is false, is not held.
+    held for so long, in real time, or until there is something to say. Where
+    `wsgi.multithread` is false no poll is held: a server of one thread would answer nobody else.
 
     Pages of other origins are answered if they are of this machine: another port of
     127.0.0.1 or localhost.

@@ -41,10 +41,10 @@ except ImportError as _error:
 __tracebackhide__ = hide_frame
 
 _log = logging.getLogger(__name__)
-# Answers under way get so long to finish, then so long to notice that they are cut off.
+# How long a stop waits for requests under way, and then for those that it has cut off.
 _FINISH_WITHIN = 0.3  # seconds
 _END_WITHIN = 0.2  # seconds
-# A stop waits for so long; a pytest run stops a server for each test that takes one.
+# How often the thread that serves looks whether to stop; a run stops a server in each test.
 _STOP_WITHIN = 0.01  # seconds
 _LOOK_AT_CLOCK = 0.1  # seconds
 _BACKLOG = 256
@@ -70,6 +70,7 @@ class ChannelServer:
     Raises:
         OSError: The port is taken or no port, or the address is not one of this machine.
         TypeError: The app is not a WSGI callable, or an argument of another type.
+        ValueError: `host` is empty.
 
     Warns:
         UserWarning: Other machines can reach the address.
@@ -185,7 +186,7 @@ class ChannelServer:
                     elif has_body:
                         yield part
             if answer.code >= _SERVER_ERROR:
-                # Before the browser has the answer: the test may end with it.
+                # Before the browser has the answer: the test may end as soon as it has.
                 self._record_error(answer, plain_text(report[:LONGEST_READ]))
                 yield report if has_body else b""
         except GeneratorExit:
@@ -301,6 +302,9 @@ class _Handler(WSGIRequestHandler):
 def _listen(host: str, port: int) -> socket.socket:
     if not isinstance(host, str):
         raise TypeError(describe_type("host", host, "a name or an address, such as '127.0.0.1'"))
+    if not host:
+        message = "host is empty: pass a name or an address, such as '127.0.0.1'"
+        raise ValueError(message)
     if isinstance(port, bool) or not isinstance(port, int):
         raise TypeError(describe_type("port", port, "a number, or 0 for a port that is free"))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

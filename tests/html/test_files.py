@@ -199,3 +199,24 @@ def test_the_names_of_pages_are_safe_and_differ(tmp_path):
     for name in names:
         assert {*name} <= {*string.ascii_letters, *string.digits, *"-."}
         assert len(name) < 110
+
+
+def test_the_page_of_a_test_with_many_stubs_has_that_of_the_fixture(pytester):
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_it(channel_stub, make_channel_stub):
+            channel.send_message("alice", "of the fixture")
+            for number in range(9):
+                make_channel_stub()
+                channel.send_message("alice", f"number {number}")
+        """
+    )
+
+    pytester.runpytest("--channelstub-timeline=out")
+
+    [page] = (pytester.path / "out").glob("*test-it*")
+    text = page.read_text("utf-8")
+    assert "of the fixture" in text
+    assert "number 8" in text

@@ -996,3 +996,36 @@ def test_what_sees_which_time(pytester, clock):
     durations = [each.duration for each in reprec.getreports("pytest_runtest_logreport")]
     assert all(0 <= seconds < 100 for seconds in durations)
     assert plugin.times | {"pytest's durations": "real"} == expected
+
+
+@pytest.mark.parametrize(
+    ("marker", "year", "clock"),
+    [
+        ('start="2030-01-01"', 2030, "FrozenClock"),
+        ('clock="fake"', dt.datetime.now(dt.UTC).year, "FakeClock"),
+    ],
+)
+def test_a_fixture_may_add_the_marker_of_another_freeze(pytester, marker, year, clock):
+    pytester.makeini("[pytest]\nchannelstub_clock = freeze\n")
+    pytester.makepyfile(
+        f"""
+        import datetime
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def added(request):
+            request.applymarker(pytest.mark.channel_stub({marker}))
+
+        def test_it(channel_clock):
+            assert abs(datetime.datetime.now().year - {year}) < 2
+            assert type(channel_clock).__name__ == "{clock}"
+
+        def test_without(request, channel_clock):
+            assert channel_clock.now.year == {2030 if year == 2030 else 2020}
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=2)
+    assert_nothing_is_frozen()

@@ -326,3 +326,46 @@ def test_a_start_by_the_ini_option_for_a_stub_of_the_session(pytester):
         "...", "assert channel_stub.clock.now.isoformat() == '2024-02-29T00:00:00+00:00'"
     )
     assert "1 passed" in run(pytester, test)
+
+
+def test_an_error_that_is_its_own_cause_fails_its_test_alone(pytester):
+    pytester.makepyfile(
+        """
+        def test_it():
+            try:
+                {}["key"]
+            except KeyError as error:
+                raise error from error
+
+        def test_of_two():
+            one, other = KeyError(1), KeyError(2)
+            one.__cause__, other.__cause__ = other, one
+            raise one
+
+        def test_after_it(): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, failed=2)
+
+
+def test_a_message_that_went_to_one_of_two_stubs_of_a_line_is_not_forgotten(pytester):
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_it(channel_stub, make_channel_stub):
+            for text in ("hello", ""):
+                with make_channel_stub():
+                    if text:
+                        channel.send_message("bob", text)
+            assert channel_stub.pending("bob") == ("hello",)
+        """
+    )
+
+    result = pytester.runpytest()
+
+    line = "- 1 message went to another stub, which was built by test_it() at *:5"
+    result.stdout.fnmatch_lines([line])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pathlib
+
 import pytest
 
 from pytest_channelstub import TokenTimedOutError, channel
@@ -233,3 +237,42 @@ def test_a_stub_that_is_never_closed_ends_with_the_session(pytester):
 
     result.assert_outcomes(passed=1)
     assert "ENDED" in result.stdout.str()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names of files")
+def test_a_file_whose_name_is_not_utf8_has_tests_as_any_other(pytester):
+    path = os.fsdecode(os.fsencode(pytester.path / "test_") + b"\xff.py")
+    with contextlib.suppress(OSError):  # where the file system takes no such name
+        pathlib.Path(path).write_text("def test_it(channel_stub): assert channel_stub.seed")
+
+        result = pytester.runpytest(path, "-p", "no:cacheprovider")  # which fails by itself
+
+        result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("seed=1.5", "seed: 1.5 is not allowed here: pass a whole number or a string"),
+        ("seed='\\ud800'", "*surrogates not allowed"),
+        ("clock='frozen'", "'frozen' is not allowed here: pass clock='fake', 'freeze', *"),
+    ],
+)
+def test_a_stub_that_is_refused_is_not_active(pytester, argument, text):
+    pytester.makepyfile(
+        f"""
+        import pytest
+        from pytest_channelstub._service.registry import registry
+
+        def test_it(make_channel_stub):
+            with pytest.raises(ValueError) as caught:
+                make_channel_stub({argument})
+            assert not registry.stubs()
+            print(caught.value)
+        """
+    )
+
+    result = pytester.runpytest("-s")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*{text}"])

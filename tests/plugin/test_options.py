@@ -531,3 +531,9 @@ def test_more_workers_than_ports_are_a_usage_error(pytester):
     result.stderr.fnmatch_lines(
         ["ERROR: --channelstub-port: 65536 is not a port: pass one from 1 to 65535"]
     )
+
+
+def test_an_empty_host_is_a_usage_error(pytester):
+    result = pytester.runpytest("--channelstub-host=")
+
+    result.stderr.fnmatch_lines(["ERROR: --channelstub-host is empty: name an address, such as *"])

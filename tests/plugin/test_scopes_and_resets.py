@@ -464,3 +464,95 @@ def test_a_test_outside_of_any_class_may_ask_for_strictness_at_class_scope(pytes
     )
 
     pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_an_app_that_raises_as_a_test_begins_fails_that_test_alone(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makeconftest(
+        """
+        import pytest
+        from freezegun import freeze_time
+
+        def app(environ, start_response):
+            if "disconnected" in environ["PATH_INFO"]:
+                raise ZeroDivisionError("of the app")
+            start_response("200 OK", [])
+            return []
+
+        @pytest.fixture(scope="session")
+        def other(make_channel_stub):
+            with make_channel_stub() as stub: yield stub
+
+        @pytest.fixture(scope="session")
+        def frozen():
+            with freeze_time("2020-01-01") as frozen: yield frozen
+
+        @pytest.fixture(scope="session")
+        def stub(frozen, make_channel_stub):
+            with make_channel_stub(clock="system", app=app) as stub: yield stub
+        """
+    )
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_one(other, stub, frozen):
+            stub.connect_channel(channel.create_channel("alice"))
+            frozen.tick(2.1)
+
+        def test_two(stub, other, tmp_path): pass
+
+        def test_three(stub, other, tmp_path):
+            assert len(stub.timeline) == len(other.timeline) == 0
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError: of the app", "FAILED *::test_two*"])
+
+
+def test_without_a_class_the_scope_class_is_that_of_the_test(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = class\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        tokens = set()
+
+        @pytest.mark.channel_stub(start="2030-01-01")
+        def test_start(channel_clock):
+            assert channel_clock.now.year == 2030
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_seed(channel_stub, number):
+            tokens.add(channel.create_channel("alice"))
+            assert len(tokens) == number
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=3)
+
+
+def test_a_failure_in_a_story_says_where_its_test_begins(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\nchannelstub_reset = nothing\n")
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import channel
+
+        def test_one(channel_stub):
+            channel.send_message("bob", "one")
+
+        def test_two(channel_stub):
+            channel.send_message("bob", "two")
+            assert channel_stub.is_connected("bob")
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.stdout.fnmatch_lines(["*'one'*", "(this test begins here)", "*'two'*"])

@@ -452,3 +452,40 @@ def test_a_class_that_is_not_an_error_of_a_call_is_refused_with_what_is(pytester
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*<class 'ValueError'> is not allowed here: pass an apiproxy_*"])
+
+
+def test_strictness_sees_the_stubs_of_a_test_that_builds_many(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        @pytest.mark.channel_stub(strict="dropped")
+        @pytest.mark.parametrize("left_by", [2, None])
+        def test_it(make_channel_stub, left_by):
+            for number in range(12):
+                with make_channel_stub():
+                    if number == left_by:
+                        channel.send_message("bob", "left")
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["the test passed, but 'left' to bob was dropped at +0.0 s: *"])
+
+
+def test_true_is_no_code_of_an_error(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_error(True)
+        def test_it(channel_stub): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.stdout.fnmatch_lines(["*channel_error(...): True is not allowed here: pass an *"])

@@ -333,3 +333,35 @@ def test_two(channel_server, channel_stub):
         "channelstub_scope=session",
     )
     result.assert_outcomes(passed=2)
+
+
+def test_an_error_of_the_app_in_a_skipped_test_is_not_lost(run):
+    result = run("""
+def test_one(channel_server):
+    assert get(channel_server.url_for("/broken")) == 500
+    pytest.skip("later")
+""")
+    result.assert_outcomes(skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["*LookupError: the app is broken"])
+
+
+def test_a_warning_of_an_answer_points_to_the_test_and_not_to_its_decorator(run):
+    result = run(
+        """
+from unittest import mock
+
+@pytest.fixture(scope="session")
+def channel_app():
+    def app(environ, start_response):
+        start_response("500 Oh", [])
+        return []
+    app.__wrapped__ = pytest.fixture
+    return app
+
+@mock.patch("os.getcwd")
+def test_one(getcwd, channel_server):
+    assert get(channel_server.url) == 500
+""",
+        "-Wdefault",
+    )
+    result.stdout.no_fnmatch_line("*mock.py:*")

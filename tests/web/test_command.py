@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from contextlib import closing
 
 import pytest
 
+from pytest_channelstub import ChannelServiceStub, FakeClock, channel
+from pytest_channelstub.web import ChannelServer
 from pytest_channelstub.web import __main__ as command
 
 APP = """
@@ -143,3 +146,30 @@ def test_the_command_line_is_explained(capsys, arguments, status, text):
         command.main(arguments)
     assert stopped.value.code == status
     assert text in "".join(capsys.readouterr())
+
+
+def test_a_request_that_is_under_way_at_the_end_keeps_no_event_back(capsys):
+    with ChannelServiceStub(time_func=FakeClock().time) as stub, ChannelServer(stub) as server:
+        is_here, goes_on = threading.Event(), threading.Event()
+
+        def app(environ, start_response):
+            is_here.set()
+            goes_on.wait(10)
+            start_response("200 OK", [])
+            return []
+
+        stub.app = app
+        token = channel.create_channel("alice")
+        connects = threading.Thread(target=stub.connect_channel, args=[token])
+        connects.start()
+        assert is_here.wait(10)
+        channel.send_message("alice", "hello")
+        stopped = threading.Event()
+        stopped.set()
+
+        command._follow(stub, server, stopped)
+
+        goes_on.set()
+        connects.join(10)
+    kinds = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert kinds == ["create", "connect", "request", "send"]

@@ -331,3 +331,17 @@ def test_an_app_in_the_place_of_the_stub_is_refused(kind):
 def test_what_is_not_an_app_is_refused(stub, kind):
     with pytest.raises(TypeError, match="the app is 7, of type int: pass a WSGI callable"):
         kind(stub, 7)
+
+
+@pytest.mark.parametrize("seconds", ["5.1370000000000005", "38.333333333333336", "3605", "5"])
+def test_any_number_that_javascript_prints_is_a_pause(web, seconds):
+    ask(web, "connect", channel.create_channel("alice"), page="p", next_poll_within=seconds)
+
+
+def test_an_app_that_is_false_is_an_app(stub):
+    class Router(dict):
+        def __call__(self, environ, start_response):
+            start_response("204 No Content", [])
+            return []
+
+    assert Client(ChannelMiddleware(stub, Router())).get("/").status == "204 No Content"

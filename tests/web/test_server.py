@@ -532,3 +532,20 @@ def test_it_listens_on_no_other_address(server):
     port = f":{server.port:04X}"
     listening = [row[1] for row in rows if row[1].endswith(port) and row[3] == "0A"]
     assert listening == [f"0100007F{port}"]
+
+
+def test_a_url_takes_a_fragment_after_its_query(server):
+    assert server.url_for("/chat#top", user="alice") == f"{server.url}/chat?user=alice#top"
+    assert server.url_for("/chat?a=1#top", b=2) == f"{server.url}/chat?a=1&b=2#top"
+
+
+@pytest.mark.parametrize("host", ["no\0host", "x" * 70])
+def test_a_host_that_is_no_name_is_an_os_error_and_leaves_no_socket(stub, host):
+    with pytest.raises(OSError, match="channel_server cannot listen on port 0 of"):
+        ChannelServer(stub, host=host)
+    gc.collect()  # a socket that was left open would warn
+
+
+def test_an_empty_host_is_refused(stub):
+    with pytest.raises(ValueError, match="host is empty: pass a name or an address"):
+        ChannelServer(stub, host="")
