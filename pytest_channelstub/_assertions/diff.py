@@ -221,7 +221,9 @@ def _join(path: str, key: object) -> str:
 
 
 def _describe_difference(one: Difference) -> str:
-    path = one.path or "the whole"
+    if not one.path:
+        return f"is {show(one.found)}, not {_show_expected(one)}"
+    path = one.path
     if one.found is _MISSING:
         return f"has no {path}, expected {show(one.expected)}"
     if one.expected is _MISSING:

@@ -74,9 +74,12 @@ def assert_sent(
     _check_count(count)
     address = _check_address("assert_sent(channel_stub, {}, ...)", stub, to)
     found = _find_messages(stub, address, expected, ("send",))
-    if not (found if count is None else len(found) == count):
+    is_never_sent = isinstance(expected, (bytes, bytearray))
+    if is_never_sent or not (found if count is None else len(found) == count):
         raise AssertionError(messages.sent(stub, address, expected, count, found))
     stub.timeline._acknowledge(found)
+    if address is not None and not found:
+        _warn_of_unknown(stub, client_id_of(address))
 
 
 def assert_not_sent(
@@ -94,12 +97,13 @@ def assert_not_sent(
         expected: As for `assert_queued`; by default every message.
 
     Raises:
-        AssertionError: It was sent; the text says when, and what became of it.
+        AssertionError: It was sent, and the text says when, and what became of it; or
+            `expected` is bytes, which no message is.
         TypeError: `stub` is not a stub, or `to` is not text.
     """
     address = _check_address("assert_not_sent(channel_stub, {}, ...)", stub, to)
     found = _find_messages(stub, address, expected, ("send", "drop"))
-    if found:
+    if found or isinstance(expected, (bytes, bytearray)):
         raise AssertionError(messages.not_sent(stub, address, expected, found))
     if address is not None:
         _warn_of_unknown(stub, client_id_of(address))
@@ -181,7 +185,7 @@ def assert_token_valid(
     Args:
         stub: The stub.
         token: What `create_channel` returned.
-        client_id: Whose token it is; None for anybody's.
+        client_id: Whose token it is, by client id or another token; None for anybody's.
 
     Raises:
         AssertionError: It is not a token, it is expired, or it is another client's.
@@ -199,7 +203,7 @@ def assert_token_valid(
     text = text_or_none(token)
     if whose is None:
         raise AssertionError(messages.token(stub, text or token, is_valid=False))
-    if name is not None and name != whose:
+    if name is not None and client_id_of(name) != whose:
         raise AssertionError(messages.token_of_another(stub, text, name, whose))
 
 
@@ -246,6 +250,8 @@ def _check_client(use: str, stub: ChannelServiceStub, to: object) -> str:
     text = text_or_none(to)
     if text is None:
         what = "its client_id" if hasattr(to, "client_id") else "a client id or a token"
+        if isinstance(to, bytes):
+            what = f"{what}; these bytes are not UTF-8"
         raise TypeError(describe_type("to", to, f"{what}, as in {use.format(_example(to))}"))
     return text
 

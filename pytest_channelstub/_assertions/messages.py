@@ -50,6 +50,8 @@ def sent(
     """Why `assert_sent` does not hold."""
     known = Diagnosis(stub, to)
     what = show(expected)
+    if count == len(found):
+        return _refuse_bytes(known, expected)
     if found and count is not None:
         wanted = f"was expected {times(count)}" if count else "was not expected"
         headline = f"{what} was sent to {known.name} {times(len(found))}, and {wanted}"
@@ -58,7 +60,8 @@ def sent(
             return _compose(known, headline, _list_sent(known, found))
         return _compose(known, f"{headline}: {cause.of('another one')}", cause)
     reason = _explain_missing(known, expected)
-    verb = "did not reach" if reason.sentence.startswith("was dropped") else "was not sent to"
+    is_known = reason.sentence.startswith(("was dropped", "was not sent"))
+    verb = "did not reach" if is_known else "was not sent to"
     often = "" if count in (None, 1) else f" {times(count)}"
     return _compose(known, f"{what} {verb} {known.name}{often}: {reason.of('it')}", reason)
 
@@ -68,6 +71,8 @@ def not_sent(
 ) -> str:
     """Why `assert_not_sent` does not hold."""
     known = Diagnosis(stub, to)
+    if not found:
+        return _refuse_bytes(known, expected)
     what = "nothing" if expected is ANY else f"nothing like {show(expected)}"
     what = f"{what} was to be sent{'' if to is None else f' to {known.name}'}, and"
     if len(found) > 1:
@@ -111,19 +116,11 @@ def connected(stub: ChannelServiceStub, to: str) -> str:
 def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
     known = Diagnosis(stub, to)
-    due, is_kept, cause = stub._deadline_of(known.client_id)
-    end, at = f"{known.stub_name}.disconnect({known.client_id!r})", known.offset(due)
-    if is_kept:
-        why = f"it is kept alive, until its token expires at the latest, and then times out ({at})"
+    why, advance, end = known.explain_connection()
+    wait = advance or f"{known.stub_name}.wait_for('timeout', {known.client_id!r})"
+    advice = f"Let time pass: {wait}; or end it: {end}."
+    if "kept alive" in why:
         advice = f"End it with the client's close(), or with {end}."
-    else:
-        why = f"it times out at {at} if it does not poll before"
-        if cause:
-            why = f"it is disconnected at {at}, {cause}"
-        wait = f"{known.stub_name}.wait_for('timeout', {known.client_id!r})"
-        if stub._is_clock_own:
-            wait = known.advance_call(due - stub.clock.time())
-        advice = f"Let time pass: {wait}; or end it: {end}."
     last = known.last_connection
     sources = known.sources(None if last is None else last.first)
     headline = f"{known.describe_connection()}: {why}"
@@ -226,9 +223,12 @@ class _Queue:
     def _explain_unmet(self, value: object) -> Reason:
         """Why an expected message is not among those that are pending."""
         known, events = self._known, self._events
+        closed = known.find_closed_stub()
+        if closed is not None:
+            return closed
         skip = {events[index] for index in self._used if index is not None}
         reason = None
-        if not isinstance(value, bytes):
+        if not isinstance(value, (bytes, bytearray)):
             alike = known.find_matching([one for one in skip if one is not None], value)
             too_few = known.describe_too_few(alike) if alike else None
             reason = known.find_cause(value, skip) or too_few
@@ -301,6 +301,12 @@ class _Queue:
         return lines
 
 
+def _refuse_bytes(known: Diagnosis, expected: object) -> str:
+    """Why it does not hold that bytes were not sent: no message is bytes."""
+    reason = _explain_missing(known, expected)
+    return _compose(known, f"{show(expected)} is never sent: {reason.sentence}", reason)
+
+
 def _compose(
     known: Diagnosis, headline: str, reason: Reason | None = None, more: Sequence[str] = ()
 ) -> str:
@@ -317,9 +323,10 @@ def _explain_missing(
     prefer: Sequence[int] = (),
 ) -> Reason:
     """Why a message is not among those of a client; the message nearest to it, if any is."""
-    if isinstance(expected, bytes):
-        text = expected.decode("utf-8", "backslashreplace")
-        return Reason("messages are text, and this is bytes", f"Pass {text!r}.")
+    if isinstance(expected, (bytes, bytearray)):
+        text = _tokens.text_or_none(bytes(expected))
+        advice = "" if text is None else f"Pass {text!r}."
+        return Reason("messages are text, and this is bytes", advice)
     cause = known.find_cause(expected, skip)
     if cause is None and expected is not ANY:
         cause = _compare_nearest(known, expected, skip, prefer)
@@ -329,7 +336,9 @@ def _explain_missing(
 def _describe_state(known: Diagnosis, reason: Reason) -> list[str]:
     """Whether a client is connected, where the reason does not say so already."""
     last = known.last_connection
-    if last is None or (last.last is not None and known.at(last.last) in reason.sentence):
+    if last is None or known.find_closed_stub() is not None:
+        return []
+    if last.last is not None and known.at(last.last) in reason.sentence:
         return []
     state = known.describe_connection()
     return [f"nothing is pending; {state}" if last.last is None else state]
@@ -381,7 +390,11 @@ def _refuse_token(known: Diagnosis, value: object) -> tuple[str, str]:
         why = f"a token is a string, and this is of type {type(value).__name__}"
         has_one = hasattr(value, "token")
         return why, "Pass its token." if has_one else "Pass what create_channel returned."
-    if "-" not in str(value) or any(event.client_id == value for event in known.events):
+    text = _tokens.text_or_none(value)
+    if not text:
+        why = "it is empty" if text == "" else "it is bytes that are not UTF-8"
+        return why, "Pass what create_channel returned."
+    if "-" not in text or any(event.client_id == text for event in known.events):
         return "it is a client id", "Pass what create_channel returned for it."
     why = "create_channel has not returned it, or it was changed"
     return why, "Pass what create_channel returned, unchanged."

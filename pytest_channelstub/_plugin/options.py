@@ -113,7 +113,8 @@ def read_run_options(config: pytest.Config) -> RunOptions:
                 continue
             values[name] = option.parse(value)
         except (TypeError, ValueError, pytest.UsageError) as error:
-            message = f"{source}: {error}"
+            instead = ": pass true or false" if option.ini_type == "bool" else ""
+            message = f"{source}: {error}{instead}"
             raise pytest.UsageError(message) from None
         shown = ",".join(value) if isinstance(value, list) else value
         non_defaults.append(f"{name}={shown} (from {source})")

@@ -196,16 +196,22 @@ class Session:
         self._hold_time()
 
     def check_overrides(self) -> None:
-        """Refuse a clock that belongs to another stub than the test's own `channel_stub`."""
+        """Refuse a clock or a server that belongs to another stub than the test's own."""
         stub, clock = self.funcarg("channel_stub"), self.funcarg("channel_clock")
-        if stub is None or clock is None or getattr(stub, "clock", clock) is clock:
+        served = self.funcarg("channel_server")
+        if stub is None:
             return
-        fixture_stubs = (each.owned for each in self.watched if each.is_of_fixture)
-        if any(each is not None and each.clock is clock for each in fixture_stubs):
+        others = [each.owned for each in self.watched if each.owned not in (None, stub)]
+        name = instead = ""
+        if getattr(stub, "clock", clock) is not clock and any(clock is one.clock for one in others):
+            name, instead = "channel_clock", "return channel_stub.clock"
+        elif any(server._stub in others for server in self._servers if server is served):
+            name = "channel_server"
+            instead = "with ChannelServer(channel_stub, channel_app) as server: yield server"
+        if name:
             self._fail(
-                "channel_clock belongs to the stub that the "
-                f"{self.options.scope} shares, and channel_stub is overridden here: override "
-                "channel_clock beside it (return channel_stub.clock)"
+                f"{name} belongs to another stub, which the {self.options.scope} shares, and "
+                f"channel_stub is overridden here: override {name} beside it ({instead})"
             )
 
     def lift_failing_calls(self) -> None:
@@ -392,10 +398,9 @@ class Session:
         if stub is None or shared is None or not shared.is_of_fixture:
             return
         app = self.funcarg("channel_app", shared.app)
-        if app is shared.app:
-            return
         middlewares = (server._middleware for server in self._servers)
-        for owner in (stub, *(each for each in middlewares if each.stub is stub)):
+        served = [each for each in middlewares if each.stub is stub and each.app is not app]
+        for owner in served if app is shared.app else [stub, *served]:
             self._undo.callback(setattr, owner, "app", owner.app)
             owner.app = app
 

@@ -51,11 +51,14 @@ class Stub(Protocol):
     @property
     def _is_in_handler(self) -> bool: ...
     @property
+    def _is_closed(self) -> bool: ...
+    @property
     def _older_threads(self) -> Collection[Thread]: ...
     @property
     def _invalid(self) -> Mapping[tuple[str, str], tuple[str | None, Source | None]]: ...
     def _other_stubs(self) -> Sequence[Stub]: ...
     def _overdue(self) -> Sequence[tuple[str, float]]: ...
+    def _deadline_of(self, client_id: str) -> tuple[float, bool, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Diagnosis(Outcomes):
 
     def describe_connection(self) -> str:
         """Whether the client is connected, and since when, or why it is not any more."""
+        if self._stub._is_closed:
+            return f"{self.name} is not connected: the stub is closed"
         last = self.last_connection
         if last is None:
             return f"{self.name} is not connected"
@@ -251,8 +256,17 @@ class Diagnosis(Outcomes):
             or self._describe_silence(after, has_waited=has_waited)
         )
 
+    def find_closed_stub(self) -> Reason | None:
+        """That the stub is closed, so that nobody is connected and nothing is pending."""
+        if not self._stub._is_closed:
+            return None
+        return Reason("the stub is closed", "Read and assert before the stub is closed.")
+
     def explain_nothing_to_receive(self) -> Reason:
         """Why the client has no message to read."""
+        closed = self.find_closed_stub()
+        if closed is not None:
+            return closed
         reads = [
             index
             for index in self.own(("read",))
@@ -274,13 +288,18 @@ class Diagnosis(Outcomes):
 
     def explain_unconnected(self, subject: str = "it") -> Reason:
         """Why the client is not connected: "it timed out at +3.5 s, ..."."""
+        closed = self.find_closed_stub()
+        if closed is not None:
+            return closed
         last = self.last_connection
         if last is not None and last.last is not None:
             advice = self._advise_connection(self.client_id, last, when="")
             return Reason(self.describe_over(last, subject), advice, self.sources(last.last))
         never = self.describe_never(self.client_id, subject)
+        failed = [index for index in self.own(("error",)) if self.events[index].message is None]
         return (
             self._find_rejection()
+            or (self._explain_failure(failed[-1]) if failed else None)
             or self._find_foreign_token()
             or Reason(never, self._advise_first_connection())
         )
@@ -300,9 +319,10 @@ class Diagnosis(Outcomes):
 
     def _find_failure(self, expected: object, after: int) -> Reason | None:
         failed = self.find_matching(self.own(("error",), after), expected)
-        if not failed:
-            return None
-        index = failed[-1]
+        return self._explain_failure(failed[-1]) if failed else None
+
+    def _explain_failure(self, index: int) -> Reason:
+        """That a call has failed as SetError or a marker has it."""
         event = self.events[index]
         error, _, origin = event.outcome.partition(": ")[2].removesuffix(")").partition(" (")
         call = origin.removeprefix("SetError for ")
@@ -413,23 +433,29 @@ class Diagnosis(Outcomes):
         """That the app has not handled a request about a client, or of a browser."""
         for index in reversed(self.own(("request",), or_nobodys=True)):
             failure = self.describe_app_failure(index)
-            if failure:
+            if failure and not self.own(after=index):
                 event = self.events[index]
                 status, _, quote = event.outcome.partition(": ")
                 advice = f"Have the app handle POST {event.message}."
-                if not status.startswith(("404", "405")):
+                if status.startswith("403") and "csrf" in quote.lower():
+                    advice = "Exempt the handler from the CSRF check (Django: @csrf_exempt)."
+                elif not status.startswith(("404", "405")):
                     answer = f" Its answer began {quote}." if quote and status[0].isdigit() else ""
                     advice = f"Fix the handler of {event.message}.{answer}"
                 return Reason(f"{failure}, and what its handler was to send was not sent", advice)
         return None
 
     def _find_rejection(self) -> Reason | None:
-        rejected = self.own(("reject",))
+        rejected = self.own(("reject",)) or [
+            index for index in self.find(("reject",)) if self.events[index].token == self.client_id
+        ]
         if not rejected:
             return None
         index = rejected[-1]
-        expired = self.describe_expired(self.events[index].token or "")
-        sentence = f"its connection was rejected at {self.at(index)}: {expired}"
+        why = self.describe_expired(self.events[index].token or "")
+        if self.events[index].client_id is None:
+            why = f"{format_client(self.client_id)} is a client id, and not a token"
+        sentence = f"its connection was rejected at {self.at(index)}: {why}"
         advice = f"Connect it with a new token: {self.connect_call(self.client_id)}."
         return Reason(sentence, advice, self.sources(index))
 
@@ -440,6 +466,8 @@ class Diagnosis(Outcomes):
 
     def _wait_for_send(self) -> str:
         name = "" if self.to is None else f", {self.client_id!r}"
+        if find_coroutine():  # which a wait would block
+            return f"await asyncio.to_thread({self.stub_name}.wait_for, 'send'{name})"
         return f"{self.stub_name}.wait_for('send'{name})"
 
     def _find_running_thread(self) -> Reason | None:
@@ -521,16 +549,43 @@ class Diagnosis(Outcomes):
             cause = self.find_cause(message, () if kind == "read" else found)
             if cause is not None and cause.message is not None:
                 cause = replace(cause, advice="")  # that is for assertions
-            return cause or self.explain_silence(has_waited=True)
+            return cause if found or cause else self.explain_silence(has_waited=True)
         if self.to is None or kind not in ("connect", "close", "disconnect", "timeout"):
             return None
+        return self._explain_waiting_for(kind)
+
+    def _explain_waiting_for(self, kind: str) -> Reason:
+        """Why the client has not connected, or its connection not ended in that way."""
         last = self.last_connection
-        if last is None or last.last is not None:
-            return self.explain_unconnected(self.name)
-        advice = ""
-        if kind == "timeout" and self._stub._is_clock_own:
-            advice = f"The stub's clock moves only when the test moves it: {self.advance_call(2)}."
-        return Reason(self.describe_connection(), advice)
+        if self._stub._is_closed or last is None or last.last is not None:
+            reason = self.explain_unconnected(self.name)
+            if kind == "connect" or last is None or last.last is None:
+                return reason
+            ended = self.events[last.last].kind
+            return reason if ended == kind else replace(reason, advice=f"Wait for {ended!r}.")
+        why, advance, end = self.explain_connection()
+        advices = {
+            "timeout": f"The stub's clock moves only when the test moves it: {advance}.",
+            "close": f"End it: {end}.",
+            "disconnect": f"End it: {end[:-1]}, 'disconnect').",
+        }
+        if kind == "connect":
+            return Reason(self.describe_connection())
+        advice = "" if kind == "timeout" and not advance else advices[kind]
+        return Reason(f"{self.describe_connection()}: {why}", advice)
+
+    def explain_connection(self) -> tuple[str, str, str]:
+        """Until when a client stays connected; the calls that let it time out, and that end it."""
+        due, is_kept, cause = self._stub._deadline_of(self.client_id)
+        at, end = self.offset(due), f"{self.stub_name}.disconnect({self.client_id!r})"
+        why = f"it times out at {at} if it does not poll before"
+        if is_kept:
+            why = "it is kept alive, until its token expires at the latest, and then times out"
+            why = f"{why} ({at})"
+        elif cause:
+            why = f"it is disconnected at {at}, {cause}"
+        is_own = self._stub._is_clock_own
+        return why, self.advance_call(due - self._stub.clock.time()) if is_own else "", end
 
 
 def explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)

@@ -28,13 +28,13 @@ _BETWEEN = (
 def hide_frame(excinfo: Any) -> bool:
     """Whether a traceback leaves our frames out, as `__tracebackhide__` asks.
 
-    It does where we refuse something by a `raise`, or where an app's code has raised. It
-    shows them where the fault is our own.
+    It does where we refuse something by a `raise`, or warn of it, or where an app's code has
+    raised. It shows them where the fault is our own.
     """
     entry = excinfo.traceback[-1]
     is_ours = str(entry.path).startswith(PACKAGE)
     line = linecache.getline(str(entry.path), entry.lineno + 1)
-    return not is_ours or line.lstrip().startswith("raise")
+    return not is_ours or line.lstrip().startswith(("raise", "warnings.warn"))
 
 
 def caller() -> Source | None:

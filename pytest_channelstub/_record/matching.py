@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Letters of other alphabets that look like Latin ones, and characters that nobody sees.
+# Characters that look like others, and characters that nobody sees.
 _LOOK_ALIKES = str.maketrans(
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425"  # Cyrillic capitals
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458"  # Cyrillic small letters
-    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u03bf",  # Greek
-    "ABEKMHOPCTXaeopcyxsijABEHIKMNOPTXo",
+    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u03bf"  # Greek
+    "\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019\u2032\u201c\u201d\u2033",  # dashes and quotes
+    "ABEKMHOPCTXaeopcyxsijABEHIKMNOPTXo------'''" + '"""',
     "\u00ad\u200b\u200c\u200d\u2060\ufeff",
 )
 

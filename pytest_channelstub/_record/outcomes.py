@@ -109,6 +109,8 @@ class Outcomes:
                 reader = f"another client of {format_client(end.client_id)}"
             return f"{sent} read at {at} by {reader}"
         when = _CLEARED.get(end.kind) or f"{format_client(end.client_id)} {_describe_end(end)}"
+        if end.kind == "close" and self._is_of_another_client(end):
+            when = f"another client of {format_client(end.client_id)} closed the channel"
         return f"{sent} lost at {at}, when {when}"
 
     def causes(self, index: int) -> tuple[str, ...]:
@@ -145,7 +147,8 @@ class Outcomes:
         before, after = self.history.around(address, index)
         begin = "" if after is None else self.offset(after.since)
         if before is not None:
-            again = begin and f", and connected again only at {begin}"
+            whose = f"{name} " if "another client" in self.describe_over(before, name) else ""
+            again = begin and f", and {whose}connected again only at {begin}"
             return f": {self.describe_over(before, name)}{again}"
         if after is None:
             return f": {self.describe_never(address, name)}"
@@ -162,6 +165,8 @@ class Outcomes:
         """That a client was not connected, and that one of a similar client id was."""
         sentence, similar = f"{name} did not connect in this test", self.find_similar(client_id)
         if similar is None:
+            if client_id in self._rejected:
+                return f"{sentence}: its token was rejected at {self.at(self._rejected[client_id])}"
             alone = ": add_connect_event tells the app alone"
             return sentence + alone if client_id in self._announced else sentence
         difference, _, other = similar
@@ -180,6 +185,11 @@ class Outcomes:
         for client_id in self.history.connections:
             groups.setdefault(matching.spelling_of(client_id), []).append(client_id)
         return groups
+
+    @cached_property
+    def _rejected(self) -> dict[str, int]:
+        """By client, the last event in which its token was rejected."""
+        return {self.events[i].client_id or "": i for i in self.find(("reject",))}
 
     @cached_property
     def _announced(self) -> set[str | None]:

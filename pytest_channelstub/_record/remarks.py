@@ -82,7 +82,7 @@ def _describe_invalid(stub: Stub, outcomes: Outcomes) -> Iterator[str]:
         if event.kind in ("disconnect", "timeout", "request") and read is not None:
             yield (
                 f"{formatting.format_token(event.client_id or '')} was taken for a client id: "
-                f"disconnect_channel_event and its like take {read.client_id!r}"
+                f"pass {read.client_id!r}"
             )
 
 

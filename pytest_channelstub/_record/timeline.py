@@ -179,6 +179,8 @@ class Timeline(Sequence[Event]):
             name = _tokens.text_or_none(client_id)
             if name is None:
                 instead = "a client id or a token of it, as a str or its UTF-8 bytes"
+                if isinstance(client_id, bytes):
+                    instead += "; these bytes are not UTF-8"
                 raise TypeError(formatting.describe_type("client_id", client_id, instead))
             is_known = any(row.client_id == name for row in rows)
             token = None if is_known else _tokens.read(name)

@@ -366,8 +366,8 @@ def _advise(outgoing: Outgoing) -> str:
     if outgoing.status == 403 and "csrf" in outgoing.answer.lower():  # noqa: PLR2004 (Forbidden)
         advice = "exempt the handler from the CSRF check (Django: @csrf_exempt)"
     elif outgoing.status in (404, 405):
-        advice = "have the app handle it, or set presence=False (@pytest.mark.channel_stub)"
+        advice = "have the app handle it"
     else:
-        advice = "fix its handler, or set presence=False (@pytest.mark.channel_stub)"
+        advice = "fix its handler"
     quote = f", which began {shorten_repr(outgoing.answer)}" if outgoing.answer else ""
-    return f"{quote}: {advice}"
+    return f"{quote}: {advice}, or set presence=False (@pytest.mark.channel_stub)"

@@ -61,7 +61,8 @@ class ChannelMiddleware:
     Args:
         stub: The service. One of your own needs the methods that the requests call:
             `connect_channel`, `connect_and_pop_first_message`,
-            `validate_token_and_extract_client_id` and `disconnect`.
+            `validate_token_and_extract_client_id` and `disconnect` or
+            `disconnect_channel_event`.
         app: The WSGI app that has all other paths; or None.
 
     Raises:
@@ -158,7 +159,9 @@ class ChannelMiddleware:
     def _disconnect(self, query: Query) -> _Answer:
         client_id = self.stub.validate_token_and_extract_client_id(query.token)
         if not query.page:
-            self.stub.disconnect(client_id)
+            # The SDK's stub has the second alone.
+            is_sdks = not hasattr(self.stub, "disconnect")
+            (self.stub.disconnect_channel_event if is_sdks else self.stub.disconnect)(client_id)
         elif page := find_page(self.stub, query):
             page.leave()
         return _Answer()

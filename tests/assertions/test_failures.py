@@ -15,9 +15,12 @@ import pytest
 
 from pytest_channelstub import (
     ANY,
+    ChannelAppWarning,
     ChannelClient,
     ChannelServiceStub,
     FakeClock,
+    InvalidTokenError,
+    TokenTimedOutError,
     apiproxy_errors,
     assert_connected,
     assert_disconnected,
@@ -622,7 +625,7 @@ def test_a_number_that_stands_in_the_text_of_a_refusal(channel_stub, channel_cli
     notify("alice", {"b": 1})
     notify("alice", "8")
     assert failure_of(assert_sent, channel_stub, "alice", 7)[0] == (
-        "7 was not sent to alice: the message sent has the whole = 8, not 7"
+        "7 was not sent to alice: the message sent is 8, not 7"
     )
 
 
@@ -1410,3 +1413,172 @@ def test_what_an_app_factory_returns_is_an_app(channel_stub, channel_client):
     channel_stub.app = create_app()
     channel_client("alice")
     assert channel_stub.requests[0].status == 200
+
+
+# What a stranger found, who had not seen the code.
+
+
+def test_a_closed_stub_has_nobody_connected_and_nothing_pending(channel_client, channel_stub):
+    alice = channel_client("alice")
+    channel.send_message("alice", "x")
+    channel_stub.close()
+    with pytest.raises(AssertionError) as failure:
+        alice.receive()
+    closed = ["  hint: Read and assert before the stub is closed."]
+    assert str(failure.value).split("\n") == [
+        "alice has nothing to receive: the stub is closed",
+        *closed,
+    ]
+    assert failure_of(assert_connected, channel_stub, "alice") == [
+        "alice is not connected: the stub is closed",
+        *closed,
+    ]
+    assert failure_of(assert_queued, channel_stub, "alice", "x") == [
+        "'x' is not pending for alice: the stub is closed",
+        *closed,
+    ]
+    with pytest.raises(AssertionError, match=r"no 'close' event of alice .*: the stub is closed"):
+        channel_stub.wait_for("close", "alice", timeout=0)
+
+
+@pytest.mark.parametrize("text", [b"x", bytearray(b"x")])
+def test_that_bytes_were_not_sent_holds_of_every_message_and_is_refused(
+    channel_client, channel_stub, text
+):
+    channel_client("alice")
+    channel.send_message("alice", "x")
+    expected = [
+        f"{text!r} is never sent: messages are text, and this is bytes",
+        "  hint: Pass 'x'.",
+    ]
+    assert failure_of(assert_not_sent, channel_stub, "alice", text) == expected
+    with pytest.raises(AssertionError) as failure:
+        assert_sent(channel_stub, "alice", text, count=0)
+    assert str(failure.value).split("\n") == expected
+
+
+def test_an_app_that_failed_after_its_greeting_is_no_reason(channel_client, channel_stub):
+    def app(environ, start_response):
+        channel.send_message("alice", "welcome")
+        start_response("500 Oh", [])
+        return []
+
+    channel_stub.app = app
+    with pytest.warns(ChannelAppWarning):
+        alice = channel_client("alice")
+    assert alice.receive() == "welcome"
+    with pytest.raises(AssertionError, match=r"nothing was sent to alice after 'welcome', which"):
+        alice.receive()
+
+
+def test_a_wait_says_how_a_connection_ends(channel_client, channel_stub):
+    alice = channel_client("alice", keep_alive=True)
+    with pytest.raises(AssertionError) as failure:
+        channel_stub.wait_for("timeout", "alice", timeout=0)
+    assert str(failure.value).split("\n") == [
+        (
+            "no 'timeout' event of alice within 0 s of real time: alice is connected, since +0.0 s:"
+            " it is kept alive, until its token expires at the latest, and then times out "
+            "(+2 h 0 min 3 s)"
+        ),
+        "  hint: The stub's clock moves only when the test moves it: channel_clock.advance(7203).",
+    ]
+    with pytest.raises(AssertionError, match=r"hint: End it: channel_stub.disconnect\('alice'\)\."):
+        channel_stub.wait_for("close", "alice", timeout=0)
+    advice = r"hint: End it: channel_stub.disconnect\('alice', 'disconnect'\)\."
+    with pytest.raises(AssertionError, match=advice):
+        channel_stub.wait_for("disconnect", "alice", timeout=0)
+    alice.close()
+    with pytest.raises(AssertionError, match=r"it closed its channel|hint: Wait for 'close'\."):
+        channel_stub.wait_for("disconnect", "alice", timeout=0)
+    with pytest.raises(AssertionError) as failure:
+        channel_stub.wait_for("close", "alice", timeout=0, count=2)
+    assert str(failure.value).startswith("only 1 of 2 'close' events of alice")
+
+
+def test_a_wait_for_a_second_message_does_not_say_that_the_first_is_unlike(
+    channel_client, channel_stub
+):
+    channel_client("alice")
+    channel.send_message("alice", "x")
+    with pytest.raises(AssertionError) as failure:
+        channel_stub.wait_for("send", "alice", timeout=0, count=2)
+    assert str(failure.value) == "only 1 of 2 'send' events of alice within 0 s of real time"
+
+
+@pytest.mark.channel_error(apiproxy_errors.OverQuotaError(), call="CreateChannel")
+def test_a_channel_that_could_not_be_created_is_why_nobody_is_connected(channel_stub):
+    with contextlib.suppress(apiproxy_errors.Error):
+        channel.create_channel("alice")
+    first, *_, hint = failure_of(assert_connected, channel_stub, "alice")
+    assert first.startswith(
+        "alice is not connected: create_channel raised OverQuotaError at +0.0 s"
+    )
+    assert hint == "  hint: Remove that marker, or have the app handle the error."
+
+
+def test_a_rejection_that_was_caught_is_why_nobody_is_connected(channel_stub, channel_clock):
+    with contextlib.suppress(InvalidTokenError):
+        channel_stub.connect_channel("alice")
+    assert failure_of(assert_connected, channel_stub, "alice")[0] == (
+        "alice is not connected: its connection was rejected at +0.0 s: alice is a client id, and "
+        "not a token"
+    )
+    token = channel.create_channel("bob", duration_minutes=1)
+    channel_clock.advance(minutes=2)
+    with contextlib.suppress(TokenTimedOutError):
+        channel_stub.connect_channel(token)
+    channel.send_message("bob", "x")
+    assert failure_of(assert_queued, channel_stub, "bob", "x")[0] == (
+        "'x' is not pending for bob: it was dropped at +2 min 0 s: bob did not connect in this "
+        "test: its token was rejected at +2 min 0 s"
+    )
+
+
+def test_another_client_that_closed_the_channel_is_named(channel_client, channel_stub):
+    alice, other = channel_client("alice"), channel_client("alice")
+    channel.send_message("alice", "x")
+    other.close()
+    with pytest.raises(AssertionError) as failure:
+        alice.receive()
+    assert "lost at +0.0 s, when another client of alice closed the channel" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("user-1", "user\u20111"), ("it's", "it\u2019s"), ("a-b", "a\u2013b")]
+)
+def test_dashes_and_quotes_look_alike(channel_client, channel_stub, left, right):
+    channel_client("alice")
+    channel.send_message("alice", right)
+    first, *_ = failure_of(assert_queued, channel_stub, "alice", left)
+    assert "differs in characters that look alike alone" in first
+
+
+def test_the_client_id_of_a_token_may_be_given_by_a_token(channel_stub):
+    token, other = channel.create_channel("alice"), channel.create_channel("alice")
+    assert_token_valid(channel_stub, token, other)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "it is empty"),
+        (b"\xff\xfe", "it is bytes that are not UTF-8"),
+        ("a-b", "create_channel has not returned it, or it was changed"),
+    ],
+)
+def test_what_is_no_token_is_not_called_a_client_id(channel_stub, value, why):
+    assert failure_of(assert_token_valid, channel_stub, value)[0].endswith(f"is not a token: {why}")
+
+
+def test_bytes_that_are_not_utf8_are_called_so(channel_stub):
+    with pytest.raises(TypeError, match="these bytes are not UTF-8"):
+        assert_queued(channel_stub, b"\xff")
+    with pytest.raises(TypeError, match="these bytes are not UTF-8"):
+        channel_stub.timeline.of(b"\xff")
+
+
+def test_that_nothing_was_sent_to_a_misspelt_client_is_warned_of(channel_client, channel_stub):
+    channel_client("alice")
+    with pytest.warns(UserWarning, match="nothing is known of client id 'alcie'"):
+        assert_sent(channel_stub, "alcie", "x", count=0)

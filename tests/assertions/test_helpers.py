@@ -297,7 +297,7 @@ class Unprintable:
         ({"x y": 1, "z": 2}, '{"x y": 2, "z": 2}', "has ['x y'] = 2, not 1"),
         ({"a": {"b": [1, 2]}}, '{"a": {"b": [1, 3]}}', "has a.b[1] = 3, not 2"),
         ([1, 2, 3, 4], "[1, 3, 4]", "has no [1], expected 2"),
-        (1, "2", "has the whole = 2, not 1"),
+        (1, "2", "is 2, not 1"),
         ({"a": 1}, "no json", "is not JSON: Expecting value"),
         (
             {"a": "x" * 300 + "!" + "y" * 300},

@@ -237,7 +237,7 @@ def test_the_section_says_where_a_token_or_a_client_id_was_wanted(pytester):
             "- client_id_from_token(...) takes a valid token, and this is token N, which had "
             f"expired at +2 h 0 min 1 s{by}"
         ),
-        "- token N was taken for a client id: disconnect_channel_event and its like take 'alice'",
+        "- token N was taken for a client id: pass 'alice'",
     ]
 
 

@@ -537,3 +537,9 @@ def test_an_empty_host_is_a_usage_error(pytester):
     result = pytester.runpytest("--channelstub-host=")
 
     result.stderr.fnmatch_lines(["ERROR: --channelstub-host is empty: name an address, such as *"])
+
+
+def test_a_bad_truth_value_names_the_choices(pytester):
+    result = pytester.runpytest("-o", "channelstub_presence=maybe")
+
+    result.stderr.fnmatch_lines(["ERROR: ini channelstub_presence: *: pass true or false"])

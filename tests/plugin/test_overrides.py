@@ -137,9 +137,7 @@ def test_the_clock_of_another_stub_is_an_error(pytester):
     result = pytester.runpytest()
 
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        ["test_two.py::test_it: channel_clock belongs to the stub that the session shares, *"]
-    )
+    result.stdout.fnmatch_lines(["test_two.py::test_it: channel_clock belongs to another stub, *"])
 
 
 def test_a_marker_that_a_fixture_adds_counts_from_then_on(pytester):
@@ -221,3 +219,101 @@ def test_a_marker_on_a_test_without_a_stub_is_warned_of(pytester):
     result.stdout.fnmatch_lines(
         ["*PytestWarning: *::test_it: @pytest.mark.channel_stub does nothing, as the test has no *"]
     )
+
+
+APPS = """
+    import urllib.request
+    import pytest
+
+    def answer(text):
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return [text]
+        return app
+
+    def ask(server):
+        with urllib.request.urlopen(server.url, timeout=10) as answer:
+            return answer.read()
+"""
+
+
+def test_a_server_of_the_session_serves_the_app_of_each_module(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makeconftest(
+        APPS
+        + """
+    @pytest.fixture(scope="session")
+    def channel_app(): return answer(b"outer")
+        """
+    )
+    pytester.makepyfile(
+        test_0="def test_0(channel_client): channel_client('zero')",
+        test_1="""
+        import pytest
+        from conftest import answer, ask
+
+        @pytest.fixture(scope="session")
+        def channel_app(): return answer(b"inner")
+
+        def test_1(channel_server): assert ask(channel_server) == b"inner"
+        """,
+        test_2="""
+        from conftest import ask
+
+        def test_2(channel_server): assert ask(channel_server) == b"outer"
+        """,
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=3)
+
+
+def test_a_server_of_another_stub_is_an_error(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = session\n")
+    pytester.makepyfile(
+        test_1="def test_1(channel_server): pass",
+        test_2="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def channel_stub(make_channel_stub):
+            with make_channel_stub() as stub: yield stub
+
+        def test_2(channel_stub, channel_server): pass
+
+        def test_3(channel_stub): pass
+        """,
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["test_2.py::test_2: channel_server belongs to another stub, *"])
+
+
+def test_the_clock_of_a_stub_that_a_wider_fixture_overrides_is_an_error(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = module\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def channel_stub(make_channel_stub):
+            with make_channel_stub() as stub: yield stub
+
+        def test_it(channel_clock): pass
+
+        class TestIt:
+            @pytest.fixture(scope="module")
+            def channel_stub(self, make_channel_stub):
+                with make_channel_stub() as stub: yield stub
+
+            def test_it(self, channel_stub, channel_clock): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*::test_it: channel_clock belongs to another stub, *"])

@@ -501,7 +501,14 @@ def test_a_wait_explains_as_an_assertion_does(channel_stub, channel_client):
     ("kind", "client_id", "text"),
     [
         ("connect", "bob", " of bob within 0 s of real time: bob did not connect in this test"),
-        ("close", "alice", " of alice within 0 s of real time: alice is connected, since +0.0 s"),
+        (
+            "close",
+            "alice",
+            (
+                " of alice within 0 s of real time: alice is connected, since +0.0 s: it times out "
+                "at +2.0 s if it does not poll before"
+            ),
+        ),
         ("close", "bob", " of bob within 0 s of real time: bob did not connect in this test"),
         ("clear", "alice", " of alice within 0 s of real time"),
         ("error", None, " within 0 s of real time"),

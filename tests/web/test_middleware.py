@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import pytest
@@ -345,3 +346,18 @@ def test_an_app_that_is_false_is_an_app(stub):
             return []
 
     assert Client(ChannelMiddleware(stub, Router())).get("/").status == "204 No Content"
+
+
+def test_the_sdks_own_methods_are_enough_of_a_stub():
+    class Stub:
+        calls: ClassVar = []
+        connect_channel = connect_and_pop_first_message = calls.append
+        disconnect_channel_event = calls.append
+
+        def validate_token_and_extract_client_id(self, token):
+            return f"client of {token}"
+
+    web = Client(ChannelMiddleware(Stub()))
+    ask(web, "connect", "t")
+    ask(web, "disconnect", "t")
+    assert Stub.calls == ["t", "client of t"]
