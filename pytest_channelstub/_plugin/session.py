@@ -7,6 +7,7 @@ import inspect
 import itertools
 import traceback
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
@@ -149,7 +150,12 @@ class Session:
 
     def prepare(self, item: pytest.Item) -> None:
         """Read a test's markers, before anything is built for it."""
-        self._note_late_errors()
+        after = f"after {getattr(self._item, 'nodeid', 'the start')}"
+        for each in self.watched:
+            if each.owned is not None:  # what is due by now belongs to the last test
+                self._attempt(each.owned._touch, after)
+        for error in self.take_app_errors():
+            self._note(error, after)
         self._item, self._markers, self._own_markers = item, [], -1
         self.settings = self.options.settings
         self._held_clock = None
@@ -186,10 +192,8 @@ class Session:
             return
         for each in self.watched.copy():
             if each.owned is not None:
-                try:
-                    each.owned._begin_epoch(self.settings.reset)
-                except Exception as error:  # noqa: BLE001 (of the app; pytest's fixtures break when a hook raises)
-                    self._app_errors.append(error)
+                begin = partial(each.owned._begin_epoch, self.settings.reset)
+                self._attempt(begin, f"before {self._item.nodeid}")
                 each.skip_earlier_events()
         self._apply_settings()
         self._follow_overrides()
@@ -342,6 +346,9 @@ class Session:
     # Details.
 
     def _watch(self, stub: ChannelServiceStub) -> None:
+        alike = (each for each in self.watched if each.is_new and each._origin == stub._origin)
+        # What earlier tests have left does not count: a test's tokens are the same without them.
+        stub._number = sum(each.is_open() for each in alike)
         self.watched.append(WatchedStub(stub))
         if len(self.watched) > MOST_STUBS:
             # The first is most often that of the fixture.
@@ -456,9 +463,14 @@ class Session:
         code = getattr(inspect.unwrap(function), "__code__", None)
         return None if code is None else (code, code.co_firstlineno)
 
-    def _note_late_errors(self) -> None:
-        """Note what the app raised after the last test, so that it does not fail the next one."""
-        for error in self.take_app_errors():
-            what = traceback.format_exception_only(error)[-1].strip()
-            note = f"after {self._item.nodeid} the app raised under channel_server: {what}"
-            self.notes.append(note)
+    def _attempt(self, call: Callable[[], object], when: str) -> None:
+        """Make a call, and note what the app raises: it fails no test but its own."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 (of the app; pytest's fixtures break when a hook raises)
+            self._note(error, when)
+
+    def _note(self, error: BaseException, when: str) -> None:
+        """Have the run's end tell of an error of the app."""
+        what = traceback.format_exception_only(error)[-1].strip()
+        self.notes.append(f"{when} the app raised: {what}")

@@ -39,7 +39,7 @@ _EARLIEST = -62_135_596_800 * MICROSECONDS
 _LATEST = 253_402_300_800 * MICROSECONDS - 1
 _LONGEST = 1e12  # seconds
 # A client that times out so often while the clock moves once is connected again each time.
-# A test would have to let it happen for more than five hours.
+# A test would have to let it happen for more than five hours. So are so many new clients.
 _MOST_TIMEOUTS = 10_000
 
 
@@ -51,6 +51,7 @@ class _Move:
     resets: int  # the clock's count of resets when it began
     goal: int  # microseconds since the epoch
     timeouts: Counter[str]  # by client id
+    known: int  # how many clients there were when it began
 
 
 class FakeClock:
@@ -224,18 +225,22 @@ class FakeClock:
 
     def _begin_move(self, frame: FrameType, span: int | None, target: int) -> _Move:
         others = self._running_moves(of_this_thread=False)
-        timeouts = Counter[str]()
+        timeouts, known = Counter[str](), sum(len(one._state.clients) for one in self._attached())
         for outer in self._running_moves(of_this_thread=True):
-            timeouts = outer.timeouts  # a handler moves the clock on: both repeat together
-        for client_id in timeouts:
-            _check_repetition(client_id, timeouts)
+            timeouts, known = (
+                outer.timeouts,
+                outer.known,
+            )  # a handler moves on: both repeat together
+        _check_repetition(timeouts, known)
         goal = self._find_goal(span, target, others)
         for move in others:
             if span is None:
                 move.goal = goal  # all of them end there
             elif span < 0:
                 move.goal += span
-        self._moves[frame] = move = _Move(threading.get_ident(), self._resets, goal, timeouts)
+        self._moves[frame] = move = _Move(
+            threading.get_ident(), self._resets, goal, timeouts, known
+        )
         return move
 
     def _find_goal(self, span: int | None, target: int, others: list[_Move]) -> int:
@@ -265,7 +270,7 @@ class FakeClock:
             client_id = stub._run_timer(due)
             if client_id is not None:
                 move.timeouts[client_id] += 1
-                _check_repetition(client_id, move.timeouts)
+                _check_repetition(move.timeouts, move.known, client_id)
 
     def _step_towards(self, move: _Move) -> tuple[int, ChannelServiceStub] | None:
         """Move to the first timer that is due by then, of all stubs on this clock."""
@@ -418,7 +423,14 @@ def _to_datetime(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _check_repetition(client_id: str, timeouts: Counter[str]) -> None:
+def _check_repetition(timeouts: Counter[str], known: int, latest: str = "") -> None:
+    client_id = latest or next(reversed(timeouts), "")
+    if len(timeouts) >= known + _MOST_TIMEOUTS:
+        raise RuntimeError(
+            f"{_MOST_TIMEOUTS:,} clients, {client_id!r} the last, have connected and timed out in "
+            "one move of the clock: the app connects another, or sets the clock back, each time it "
+            "hears of a disconnection. Do neither in the handler of /_ah/channel/disconnected/"
+        )
     if timeouts[client_id] >= _MOST_TIMEOUTS:
         raise RuntimeError(
             f"client id {client_id!r} has timed out {_MOST_TIMEOUTS:,} times in one move of the "

@@ -33,8 +33,8 @@ _REAL_TIME_MODULES = {
     "asyncio.base_events", "asyncio.windows_events", "concurrent.futures._base",
     "multiprocessing.connection", "multiprocessing.managers", "multiprocessing.queues",
     "multiprocessing.synchronize", "queue", "socketserver", "subprocess",
-    # The clocks of event loops.
-    "anyio", "trio._core",
+    # The clock of an event loop.
+    "trio._core",
     # Waits for browsers, and for servers, whose certificates are of today.
     "playwright", "selenium", "urllib3",
 }  # fmt: skip

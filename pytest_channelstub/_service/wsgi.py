@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
-from wsgiref.util import setup_testing_defaults
+from wsgiref.util import is_hop_by_hop, setup_testing_defaults
 
 from pytest_channelstub._record.formatting import shorten_repr
 from pytest_channelstub._record.frames import hide_frame
@@ -27,6 +27,12 @@ App = Callable[..., Any]
 """A WSGI callable."""
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
+# As PEP 3333 has them: ISO-8859-1, without control characters; a header's name is a token.
+_TEXT = "[\\x20-\\x7e\\x80-\\xff]*"
+_STATUS = re.compile(f"[1-9][0-9][0-9] {_TEXT}")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(_TEXT)
+_NO_BODY = (204, 304)
 LONGEST_READ = 16_384
 _LONGEST_QUOTE = 200
 
@@ -122,6 +128,8 @@ class Answer:
         self.request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         self.status = ""
         self.code = 0
+        self._length: int | None = None
+        self._sent = 0
         self._app = app
         self._environ = environ
         self._start_response = start_response
@@ -133,15 +141,23 @@ class Answer:
             self._refuse(f"{what}, such as [b'text']")
         try:
             for part in answer:
-                if not isinstance(part, bytes):
-                    what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
-                    self._refuse(f"{what}: encode it, so that it is bytes")
+                self._check_part(part)
                 self._check_started()
                 yield part
         finally:
             if hasattr(answer, "close"):
                 answer.close()
         self._check_started()
+        has_body = self._environ["REQUEST_METHOD"] != "HEAD" and self.code not in _NO_BODY
+        if has_body and self._length not in (None, self._sent):
+            what = f"has a body of {self._sent:,} bytes, and its Content-Length is {self._length:,}"
+            self._refuse(f"{what}: pass the number of bytes in the body")
+
+    def _check_part(self, part: object) -> None:
+        if not isinstance(part, bytes):
+            what = f"has {shorten_repr(part)}, of type {type(part).__name__}, in its body"
+            self._refuse(f"{what}: encode it, so that it is bytes")
+        self._sent += len(part)
 
     def _check_started(self) -> None:
         if not self.status:
@@ -150,26 +166,49 @@ class Answer:
     def _start(self, status: object, headers: object, exc_info: object = None) -> Any:
         if self.status and exc_info is None:
             self._refuse("called start_response twice: call it once, or pass exc_info")
-        if not isinstance(status, str) or not re.fullmatch(r"[1-9]\d\d [^\r\n]*", status):
+        if not (exc_info is None or isinstance(exc_info, tuple)):
+            what = f"passed {shorten_repr(exc_info)} to start_response as exc_info"
+            self._refuse(f"{what}: pass what sys.exc_info() gives")
+        if not isinstance(status, str) or not _STATUS.fullmatch(status):
             what = f"answered with the status {shorten_repr(status)}: pass a code and a reason"
-            self._refuse(f"{what} in a str, such as '200 OK'")
+            self._refuse(f"{what} in a str of ISO-8859-1, such as '200 OK'")
         if not isinstance(headers, list):
             what = f"answered with headers of type {type(headers).__name__}: pass a list of pairs"
             self._refuse(f"{what}, [('Content-Type', 'text/plain')]")
         for header in headers:
-            is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
-            if not is_pair or not all(isinstance(part, str) for part in header):
-                advice = "pass a tuple of two strs"
-            elif any(char in part for part in header for char in "\r\n\0"):
-                advice = "a header has no line break"
-            else:
-                continue
-            self._refuse(f"answered with the header {shorten_repr(header)}: {advice}")
+            advice = _find_fault_of_header(header)
+            if advice:
+                self._refuse(f"answered with the header {shorten_repr(header)}: {advice}")
         self.status, self.code = status, int(status[:3])
-        return self._start_response(status, headers, exc_info)
+        lengths = {name.lower(): value for name, value in headers}
+        self._length = int(lengths["content-length"]) if "content-length" in lengths else None
+        write = self._start_response(status, headers, exc_info)
+
+        def checked_write(part: Any) -> Any:
+            self._check_part(part)
+            return write(part)
+
+        return checked_write
 
     def _refuse(self, what: str) -> NoReturn:
         raise AssertionError(f"the app broke PEP 3333 in its answer to {self.request}: it {what}")
+
+
+def _find_fault_of_header(header: Any) -> str:
+    """What to do about a header that PEP 3333 forbids; empty for any other."""
+    is_pair = isinstance(header, tuple) and len(header) == 2  # noqa: PLR2004 (name and value)
+    if not is_pair or not all(isinstance(part, str) for part in header):
+        return "pass a tuple of two strs"
+    name, value = header
+    if not _NAME.fullmatch(name):
+        return "a header's name is of letters, digits and hyphens"
+    if not _VALUE.fullmatch(value):
+        return "a header has no line break, no control character and nothing beyond ISO-8859-1"
+    if is_hop_by_hop(name):
+        return "leave this header to the server"
+    if name.lower() == "content-length" and not re.fullmatch("[0-9]+", value):
+        return "pass the number of bytes in the body"
+    return ""
 
 
 def find_line(app: App | None, origin: Source | None) -> Source:

@@ -259,6 +259,14 @@ def test_event_loops_sleep_and_time_out(frozen, backend):
     assert now != START
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_a_loop_calls_in_a_thread_sees_the_time(frozen, backend):
+    async def ask():
+        return await anyio.to_thread.run_sync(time.time)
+
+    assert anyio.run(ask, backend=backend) == START
+
+
 def test_a_https_connection_is_not_warned_that_the_time_is_off(frozen):
     with socket.create_server(("127.0.0.1", 0)) as server:
         connection = urllib3.connection.HTTPSConnection(*server.getsockname(), timeout=0.01)

@@ -543,3 +543,15 @@ def test_a_bad_truth_value_names_the_choices(pytester):
     result = pytester.runpytest("-o", "channelstub_presence=maybe")
 
     result.stderr.fnmatch_lines(["ERROR: ini channelstub_presence: *: pass true or false"])
+
+
+def test_a_start_in_the_ini_file_of_the_systems_clock_is_an_error(pytester):
+    pytester.makeini("[pytest]\nchannelstub_clock = system\nchannelstub_start = 2024-02-29\n")
+    pytester.makepyfile("def test_it(channel_stub): pass")
+
+    result = pytester.runpytest()
+
+    line = "ERROR: ini channelstub_start: start has no effect with clock='system', *"
+    result.stderr.fnmatch_lines([line])
+    pytester.makeini("[pytest]\nchannelstub_start = 2024-02-29\n")
+    pytester.runpytest("--channelstub-clock=system").assert_outcomes(passed=1)

@@ -466,7 +466,7 @@ def test_a_test_outside_of_any_class_may_ask_for_strictness_at_class_scope(pytes
     pytester.runpytest().assert_outcomes(passed=1)
 
 
-def test_an_app_that_raises_as_a_test_begins_fails_that_test_alone(pytester):
+def test_an_app_that_raises_between_two_tests_fails_neither(pytester):
     pytester.makeini("[pytest]\nchannelstub_scope = session\n")
     pytester.makeconftest(
         """
@@ -509,8 +509,60 @@ def test_an_app_that_raises_as_a_test_begins_fails_that_test_alone(pytester):
 
     result = pytester.runpytest()
 
-    result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError: of the app", "FAILED *::test_two*"])
+    result.assert_outcomes(passed=3)
+    line = "channelstub: after *::test_one the app raised: ZeroDivisionError: of the app"
+    result.stdout.fnmatch_lines([line])
+
+
+def test_a_timeout_that_an_error_has_left_over_belongs_to_its_own_test(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        def app(environ, start_response):
+            if "disconnected" in environ["PATH_INFO"]:
+                raise ValueError(environ["wsgi.input"].read())
+            start_response("200 OK", [])
+            return []
+
+        def test_one(make_channel_stub):
+            stub = make_channel_stub(app=app)
+            for client_id in "ab":
+                stub.connect_channel(channel.create_channel(client_id))
+            with pytest.raises(ValueError):
+                stub.clock.advance(10)
+
+        def test_two(): pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=2)
+    line = "channelstub: after *::test_one the app raised: ValueError: b'from=b'"
+    result.stdout.fnmatch_lines([line])
+
+
+def test_a_stub_that_an_earlier_test_has_left_changes_no_tokens(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import channel
+
+        tokens = set()
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(make_channel_stub, number):
+            make_channel_stub()
+            tokens.add(channel.create_channel("alice"))
+            assert len(tokens) == 1
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=2)
 
 
 def test_without_a_class_the_scope_class_is_that_of_the_test(pytester):

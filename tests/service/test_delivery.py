@@ -305,6 +305,31 @@ def test_a_client_that_is_connected_again_at_each_timeout_is_a_runtime_error(
         stub.clock.advance(hours=12)
 
 
+@pytest.mark.parametrize("back", [0, 2])
+def test_new_clients_at_each_timeout_are_a_runtime_error(stub, app, monkeypatch, back):
+    monkeypatch.setattr(clock_module, "_MOST_TIMEOUTS", 100)
+    stub.connect_channel(channel.create_channel("0"))
+
+    def connect_next(client_id):
+        stub.clock.tick(-back)
+        stub.connect_channel(channel.create_channel(str(int(client_id) + 1)))
+
+    app.on["disconnected"] = connect_next
+
+    with pytest.raises(RuntimeError, match="100 clients, '100' the last, have connected and timed"):
+        stub.clock.advance(hours=12)
+
+
+def test_any_number_of_clients_may_time_out_in_one_move(stub, monkeypatch):
+    monkeypatch.setattr(clock_module, "_MOST_TIMEOUTS", 10)
+    for number in range(50):
+        stub.connect_channel(channel.create_channel(str(number)))
+
+    stub.clock.advance(2)
+
+    assert not stub.connected_client_ids
+
+
 def test_a_handler_that_sets_the_clock_back_each_time_is_a_runtime_error(stub, app, monkeypatch):
     monkeypatch.setattr(clock_module, "_MOST_TIMEOUTS", 100)
     token = channel.create_channel("alice", 1440)

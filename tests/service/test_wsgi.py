@@ -35,6 +35,17 @@ def twice(_, start_response):
     return []
 
 
+def third_argument(_, start_response):
+    start_response("200 OK", [])
+    start_response("500 Oh", [], 5)
+    return []
+
+
+def write_text(_, start_response):
+    start_response("200 OK", [])("x")
+    return []
+
+
 def answer_none(_, start_response):
     start_response("200 OK", [])
 
@@ -57,6 +68,20 @@ FAULTS = [
     (answer(headers=[("a", 1)]), r"pass a tuple of two strs"),
     (answer(headers=[["a", "b"]]), r"pass a tuple of two strs"),
     (answer(headers=[("a", "b\r\nc: d")]), r"a header has no line break"),
+    (answer(headers=[("a", "\u20ac")]), r"nothing beyond ISO-8859-1"),
+    (answer(headers=[("a", "b\x0b")]), r"no control character"),
+    (answer(headers=[("a b", "c")]), r"name is of letters, digits and hyphens"),
+    (answer(headers=[("", "c")]), r"name is of letters, digits and hyphens"),
+    (answer(headers=[("\u20ac", "c")]), r"name is of letters, digits and hyphens"),
+    (answer(headers=[("Transfer-Encoding", "chunked")]), r"leave this header to the server"),
+    (answer(headers=[("Content-Length", "abc")]), r"pass the number of bytes in the body"),
+    (
+        answer(headers=[("Content-Length", "10")]),
+        r"a body of 0 bytes, and its Content-Length is 10",
+    ),
+    (answer(status="200 \u20ac"), r"the status '200 ..20ac': pass a code and a reason"),
+    (third_argument, r"passed 5 to start_response as exc_info: pass what sys.exc_info\(\) gives"),
+    (write_text, r"has 'x', of type str, in its body: encode it"),
 ]
 
 
@@ -83,6 +108,15 @@ def test_an_app_under_the_standard_librarys_validator_is_accepted(stub):
     ChannelClient(stub, channel.create_channel("alice")).close()
 
     assert [request.status for request in stub.requests] == [200, 200]
+
+
+def test_a_content_length_that_is_right_is_accepted(stub):
+    stub.app = answer(b"ab", b"c", headers=[("content-length", "3")])
+    stub.add_connect_event("alice")
+    stub.app = answer(status="204 No Content", headers=[("Content-Length", "3")])
+    stub.add_connect_event("alice")
+
+    assert [request.status for request in stub.requests] == [200, 204]
 
 
 def test_an_app_that_uses_write_is_accepted(stub):

@@ -202,7 +202,7 @@ def test_two(server): pass
     )
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
-        ["channelstub: after *::test_one the app raised * LookupError: the app is broken"]
+        ["channelstub: after *::test_one the app raised: LookupError: the app is broken"]
     )
 
 
