@@ -491,7 +491,7 @@ class Diagnosis(Outcomes):
             return Reason(f"{sentence} {self.name}", "Check to whom the app sends.")
         else:
             unheard, remedy = self._describe_unheard_connection()
-            sentence = f"send_message was not called in this test{unheard}"
+            sentence = f"send_message was not called {self.span}{unheard}"
             advice = f"{remedy}{advice}"
         if not has_waited:
             wait = self._wait_for_send()

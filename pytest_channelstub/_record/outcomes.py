@@ -59,6 +59,7 @@ class Outcomes:
         self.history: History = replay(timeline._snapshot())
         self.events = self.history.events
         self.start = timeline.start
+        self.span = timeline._span
         self._token = token
 
     def offset(self, at: float) -> str:
@@ -163,7 +164,7 @@ class Outcomes:
 
     def describe_never(self, client_id: str, name: str) -> str:
         """That a client was not connected, and that one of a similar client id was."""
-        sentence, similar = f"{name} did not connect in this test", self.find_similar(client_id)
+        sentence, similar = f"{name} did not connect {self.span}", self.find_similar(client_id)
         if similar is None:
             if client_id in self._rejected:
                 return f"{sentence}: its token was rejected at {self.at(self._rejected[client_id])}"

@@ -24,6 +24,8 @@ Kind = Literal[
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+THIS_TEST = "in this test"
+
 MICROSECONDS = 1_000_000
 """How many a second has: time is whole microseconds inside, and floats at the border."""
 
@@ -114,6 +116,8 @@ class Timeline(Sequence[Event]):
         self._rows: list[Row] = []
         self._acknowledged: set[int] = set()
         self._carried: dict[str, float] = {}
+        # What the events tell of, in a sentence: "it did not connect in this test".
+        self._span = THIS_TEST
         self._live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict
 
     @property

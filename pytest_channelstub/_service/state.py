@@ -377,8 +377,9 @@ class State:
         step.do(self.clients.clear)
         step.do(self._timers.clear)
 
-    def begin_epoch(self, step: Step, carried: dict[str, float]) -> None:
+    def begin_epoch(self, step: Step, carried: dict[str, float], span: str) -> None:
         """Begin a test: the timeline is empty, and knows who was connected before."""
+        step.do(setattr, self.timeline, "_span", span)
         step.do(self.timeline._rows.clear)
         step.do(self.timeline._acknowledged.clear)
         step.do(setattr, self.timeline, "_carried", carried)

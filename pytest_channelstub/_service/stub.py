@@ -17,6 +17,7 @@ from pytest_channelstub._record.formatting import format_source
 from pytest_channelstub._record.frames import caller, hide_frame
 from pytest_channelstub._record.timeline import (
     MICROSECONDS,
+    THIS_TEST,
     Row,
     Timeline,
     check_kind,
@@ -616,7 +617,7 @@ class ChannelServiceStub(APIProxyStub):
         if what == "queues":
             self._step(self._plan_reset)
         elif what == "all":
-            self._renew()
+            self._renew("since reset('all')")
 
     def _plan_reset(self, step: Step) -> None:
         lost = self._state.clear(step)
@@ -1100,25 +1101,25 @@ class ChannelServiceStub(APIProxyStub):
         clients = self._state.clients
         since = {name: clients[name].since[0] / MICROSECONDS for name in self._state.connected()}
         self._state.clear(step)
-        self._plan_epoch(step, since)
+        self._plan_epoch(step, since, THIS_TEST)
 
-    def _renew(self) -> None:
+    def _renew(self, span: str = THIS_TEST) -> None:
         self._check_open()
         now = self.clock._read_start()
-        call_locked(self._lock, self._state.change, self._plan_renewal, (now,))
+        call_locked(self._lock, self._state.change, self._plan_renewal, (now, span))
         self._deliver()
 
-    def _plan_renewal(self, step: Step, now: int) -> None:
+    def _plan_renewal(self, step: Step, now: int, span: str) -> None:
         self._state.forget_clients(step)
         self._outbox.forget(step)
-        self._plan_epoch(step, {})
+        self._plan_epoch(step, {}, span)
         self.clock._plan_reset(step, now)
         step.do(setattr, self._state, "now", now)
         step.do(self._errors.clear)
         step.do(setattr, self, "_random", random.Random(self.seed))  # noqa: S311 (no secret)
 
-    def _plan_epoch(self, step: Step, carried: dict[str, float]) -> None:
-        self._state.begin_epoch(step, carried)
+    def _plan_epoch(self, step: Step, carried: dict[str, float], span: str) -> None:
+        self._state.begin_epoch(step, carried, span)
         step.do(self._pages.clear)
         step.do(self._invalid.clear)
 

@@ -1582,3 +1582,15 @@ def test_that_nothing_was_sent_to_a_misspelt_client_is_warned_of(channel_client,
     channel_client("alice")
     with pytest.warns(UserWarning, match="nothing is known of client id 'alcie'"):
         assert_sent(channel_stub, "alcie", "x", count=0)
+
+
+def test_what_was_before_a_reset_of_all_is_not_called_never(channel_client, channel_stub):
+    channel_client("alice")
+    channel.send_message("alice", "x")
+    channel_stub.reset("all")
+    assert failure_of(assert_sent, channel_stub, "alice", "x")[0] == (
+        "'x' was not sent to alice: send_message was not called since reset('all')"
+    )
+    assert failure_of(assert_connected, channel_stub, "alice")[0] == (
+        "alice is not connected: it did not connect since reset('all')"
+    )
