@@ -8,7 +8,7 @@ from pytest_channelstub import _tokens, channel
 from pytest_channelstub._assertions import messages
 from pytest_channelstub._record import matching
 from pytest_channelstub._record.formatting import (
-    describe_missing_name,
+    missing_name,
     plural,
     shorten_repr,
 )
@@ -90,7 +90,7 @@ class ChannelClient:
     if not TYPE_CHECKING:  # for a type checker every name would be one of a client
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(describe_missing_name(self, name, _INSTEAD))
+            raise missing_name(self, name, _INSTEAD)
 
     def __enter__(self) -> Self:
         return self

@@ -68,10 +68,12 @@ def format_exception(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def describe_missing_name(owner: object, name: str, instead: Mapping[str, str]) -> str:
-    """The text of an AttributeError: what to type in place of a name that is not there."""
+def missing_name(owner: object, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """The error for a name that is not there: it says what to type in its place."""
     text = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    return f"{text}: use {instead[name]}" if name in instead else text
+    if name not in instead:
+        return AttributeError(text)  # Python adds what is spelt alike
+    return AttributeError(f"{text}: use {instead[name]}", name=name)
 
 
 def format_duration(seconds: float) -> str:

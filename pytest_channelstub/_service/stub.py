@@ -76,6 +76,8 @@ _INSTEAD = {
     "poll": "connect_and_pop_first_message(token)",
     "receive": "channel_client(client_id).receive()",
     "messages": "pending(client_id)",
+    "get_messages": "pending(client_id)",
+    "close_channel": "disconnect(client_id)",
     "advance": "stub.clock.advance(seconds)",
 }
 
@@ -191,7 +193,7 @@ class ChannelServiceStub(APIProxyStub):
     if not TYPE_CHECKING:  # for a type checker every name would be one of a stub
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(formatting.describe_missing_name(self, name, _INSTEAD))
+            raise formatting.missing_name(self, name, _INSTEAD)
 
     def __enter__(self) -> Self:
         return self
