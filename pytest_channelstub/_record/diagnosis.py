@@ -501,16 +501,22 @@ class Diagnosis(Outcomes):
     def _describe_unheard_connection(self) -> tuple[str, str]:
         """That the app did not hear of a client's connection, and sent no greeting; and advice."""
         if self.own(("connect",)):
+            if not self._stub._presence:
+                return (
+                    ", and presence is off, so the app does not hear of a connection",
+                    "Leave presence=False out. ",
+                )
+            outcomes = {self.events[index].outcome for index in self.own(("request",))}
             if self._stub.app is None:
                 fixture = ", or override the channel_app fixture" if self._has_fixtures else ""
                 return (
                     ", and no app is set that hears of a connection",
                     f"Set {self.stub_name}.app{fixture}. ",
                 )
-            if not self._stub._presence:
+            if outcomes == {"no app"}:
                 return (
-                    ", and presence is off, so the app does not hear of a connection",
-                    "Leave presence=False out. ",
+                    f", and no app was set when {self.name} connected",
+                    f"Set {self.stub_name}.app before that. ",
                 )
         last = self.last_connection
         if last is not None and last.first is None and self.own(("refresh",)):

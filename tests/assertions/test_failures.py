@@ -1594,3 +1594,13 @@ def test_what_was_before_a_reset_of_all_is_not_called_never(channel_client, chan
     assert failure_of(assert_connected, channel_stub, "alice")[0] == (
         "alice is not connected: it did not connect since reset('all')"
     )
+
+
+def test_an_app_that_was_set_too_late(channel_client, channel_stub):
+    alice = channel_client("alice")
+    channel_stub.app = print
+    with pytest.raises(AssertionError) as failure:
+        alice.receive()
+    first, *_, hint = str(failure.value).split("\n")
+    assert first.endswith("in this test, and no app was set when alice connected")
+    assert hint.startswith("  hint: Set channel_stub.app before that. ")
