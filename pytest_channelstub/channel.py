@@ -198,10 +198,12 @@ def _refuse_without_stub(service: str) -> NoReturn:
             "Request the channel_stub fixture in this test (in a unittest class: "
             '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()'
         )
-    message = (
-        f'No api proxy found for service "{service}": no stub is active. {advice}; with a '
-        "testbed: testbed.init_channel_stub()"
-    )
+    advice += "; with a testbed: testbed.init_channel_stub()"
+    what = "no stub is active"
+    if service != "channel":
+        what = "no stub of that name is active"
+        advice = f"_GetService() names it; build one: ChannelServiceStub(service_name={service!r})"
+    message = f'No api proxy found for service "{service}": {what}. {advice}'
     raise AssertionError(message)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import pickle
+import re
 
 import pytest
 
@@ -422,3 +423,16 @@ def test_an_interrupted_error_holds_its_cause_and_its_rpc():
     error = apiproxy_errors.InterruptedError(cause, "rpc")
 
     assert (error.exception, error.rpc) == (cause, "rpc")
+
+
+def test_a_service_without_a_stub_is_named(channel_stub, monkeypatch):
+    monkeypatch.setattr(channel, "_GetService", lambda: "news")
+    text = (
+        'No api proxy found for service "news": no stub of that name is active. _GetService() '
+        "names it; build one: ChannelServiceStub(service_name='news')"
+    )
+    with pytest.raises(AssertionError, match=re.escape(text)):
+        channel.send_message("alice", "x")
+    with ChannelServiceStub(service_name="news") as stub:
+        channel.send_message("alice", "x")
+        assert len(stub.timeline) == 1

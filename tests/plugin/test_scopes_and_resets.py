@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-SEEDS = range(20 if os.environ.get("CHANNELSTUB_LONG") else 3)
+SEEDS = range(20 if os.environ.get("CHANNELSTUB_LONG") else 1)
 SCOPES = ("function", "class", "module", "session")
 
 SUITE = """
