@@ -87,7 +87,7 @@ def not_sent(
 
 def dropped(stub: ChannelServiceStub, to: str | None, expected: object) -> str:
     """Why `assert_dropped` does not hold."""
-    known = Diagnosis(stub, to)
+    known = Diagnosis(stub, to, awaited="drop")
     whom = "" if to is None else f" to {known.name}"
     headline, subject = f"{show(expected)}{whom} was not dropped", "it"
     if expected is ANY:

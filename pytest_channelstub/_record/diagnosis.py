@@ -83,13 +83,16 @@ class Diagnosis(Outcomes):
     """What became of the messages to one client, or to anybody, and why.
 
     It is for the client id or token `to`; None is for anybody. `token` is that of the
-    `ChannelClient` that asks, if one does.
+    `ChannelClient` that asks, if one does; `awaited` the kind of event that is missed.
     """
 
-    def __init__(self, stub: Stub, to: str | None, token: str | None = None) -> None:
+    def __init__(
+        self, stub: Stub, to: str | None, token: str | None = None, *, awaited: str = "send"
+    ) -> None:
         super().__init__(stub.timeline, token)
         self._stub = stub
         self.to = to
+        self._awaited = awaited
         self.client_id = "" if to is None else client_id_of(to)
         self.name = "anybody" if to is None else format_client(self.client_id)
         self.last_connection = self.history.connection(self.client_id)
@@ -464,17 +467,17 @@ class Diagnosis(Outcomes):
         advice = "Use a token that create_channel has returned in this test."
         return Reason(sentence, advice) if sentence else None
 
-    def _wait_for_send(self) -> str:
+    def _describe_wait(self) -> str:
         name = "" if self.to is None else f", {self.client_id!r}"
         if find_coroutine():  # which a wait would block
-            return f"await asyncio.to_thread({self.stub_name}.wait_for, 'send'{name})"
-        return f"{self.stub_name}.wait_for('send'{name})"
+            return f"await asyncio.to_thread({self.stub_name}.wait_for, {self._awaited!r}{name})"
+        return f"{self.stub_name}.wait_for({self._awaited!r}{name})"
 
     def _find_running_thread(self) -> Reason | None:
         thread = next(find_running_threads(self._stub._older_threads), None)
         if thread is None:
             return None
-        return Reason(f"{thread}, and may send it later", f"Wait for it: {self._wait_for_send()}.")
+        return Reason(f"{thread}, and may send it later", f"Wait for it: {self._describe_wait()}.")
 
     def _describe_silence(self, after: int, *, has_waited: bool) -> Reason:
         """That no message is known, and what may be behind that."""
@@ -494,7 +497,7 @@ class Diagnosis(Outcomes):
             sentence = f"send_message was not called {self.span}{unheard}"
             advice = f"{remedy}{advice}"
         if not has_waited:
-            wait = self._wait_for_send()
+            wait = self._describe_wait()
             advice += f" Work that is scheduled may not have run yet: {wait} waits for it."
         return Reason(sentence, advice)
 

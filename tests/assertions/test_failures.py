@@ -1604,3 +1604,10 @@ def test_an_app_that_was_set_too_late(channel_client, channel_stub):
     first, *_, hint = str(failure.value).split("\n")
     assert first.endswith("in this test, and no app was set when alice connected")
     assert hint.startswith("  hint: Set channel_stub.app before that. ")
+
+
+def test_a_drop_that_is_missed_is_waited_for_as_a_drop(channel_stub):
+    hint = failure_of(assert_dropped, channel_stub, "alice", "x")[-1]
+    assert hint.endswith("channel_stub.wait_for('drop', 'alice') waits for it.")
+    channel.send_message("alice", "x")
+    channel_stub.wait_for("drop", "alice")
