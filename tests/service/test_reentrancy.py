@@ -87,8 +87,9 @@ def test_a_signal_handler_may_call_the_stub(stub):
     sent, received = [], []
 
     def handle(*_):
-        sent.append(f"signal {len(sent)}")
-        channel.send_message("alice", sent[-1])
+        text = f"signal {len(sent)}"  # the next signal may come before this one is sent
+        sent.append(text)
+        channel.send_message("alice", text)
 
     usual = signal.signal(signal.SIGALRM, handle)
     try:
