@@ -116,10 +116,10 @@ def connected(stub: ChannelServiceStub, to: str) -> str:
 def disconnected(stub: ChannelServiceStub, to: str) -> str:
     """Why `assert_disconnected` does not hold."""
     known = Diagnosis(stub, to)
-    why, advance, end = known.explain_connection()
+    why, is_kept, advance, end = known.explain_connection()
     wait = advance or f"{known.stub_name}.wait_for('timeout', {known.client_id!r})"
     advice = f"Let time pass: {wait}; or end it: {end}."
-    if "kept alive" in why:
+    if is_kept:
         advice = f"End it with the client's close(), or with {end}."
     last = known.last_connection
     sources = known.sources(None if last is None else last.first)

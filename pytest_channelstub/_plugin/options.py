@@ -266,8 +266,10 @@ def _parse_start(value: Any) -> Moment:
 def _parse_seed(value: Any) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise _refusal(value, "a whole number or a string")
-    if isinstance(value, str):
-        value.encode()  # half a surrogate pair is no seed
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise _refusal(value, "a string without lone surrogates, which are not UTF-8") from None
     return value
 
 

@@ -572,7 +572,7 @@ class Diagnosis(Outcomes):
                 return reason
             ended = self.events[last.last].kind
             return reason if ended == kind else replace(reason, advice=f"Wait for {ended!r}.")
-        why, advance, end = self.explain_connection()
+        why, _, advance, end = self.explain_connection()
         advices = {
             "timeout": f"The stub's clock moves only when the test moves it: {advance}.",
             "close": f"End it: {end}.",
@@ -583,8 +583,13 @@ class Diagnosis(Outcomes):
         advice = "" if kind == "timeout" and not advance else advices[kind]
         return Reason(f"{self.describe_connection()}: {why}", advice)
 
-    def explain_connection(self) -> tuple[str, str, str]:
-        """Until when a client stays connected; the calls that let it time out, and that end it."""
+    def explain_connection(self) -> tuple[str, bool, str, str]:
+        """Until when a client stays connected.
+
+        Returns:
+            That as a sentence, whether it is kept alive, and the calls that let it time out
+            (empty where the clock is not the stub's own) and that end it.
+        """
         due, is_kept, cause = self._stub._deadline_of(self.client_id)
         at, end = self.offset(due), f"{self.stub_name}.disconnect({self.client_id!r})"
         why = f"it times out at {at} if it does not poll before"
@@ -594,7 +599,8 @@ class Diagnosis(Outcomes):
         elif cause:
             why = f"it is disconnected at {at}, {cause}"
         is_own = self._stub._is_clock_own
-        return why, self.advance_call(due - self._stub.clock.time()) if is_own else "", end
+        advance = self.advance_call(due - self._stub.clock.time()) if is_own else ""
+        return why, is_kept, advance, end
 
 
 def explain_wait(  # noqa: PLR0913, PLR0917 (what a test has waited for)

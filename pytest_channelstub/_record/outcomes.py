@@ -110,7 +110,7 @@ class Outcomes:
                 reader = f"another client of {format_client(end.client_id)}"
             return f"{sent} read at {at} by {reader}"
         when = _CLEARED.get(end.kind) or f"{format_client(end.client_id)} {_describe_end(end)}"
-        if end.kind == "close" and self._is_of_another_client(end):
+        if self._is_closed_by_another(end):
             when = f"another client of {format_client(end.client_id)} closed the channel"
         return f"{sent} lost at {at}, when {when}"
 
@@ -148,7 +148,8 @@ class Outcomes:
         before, after = self.history.around(address, index)
         begin = "" if after is None else self.offset(after.since)
         if before is not None:
-            whose = f"{name} " if "another client" in self.describe_over(before, name) else ""
+            end = None if before.last is None else self.events[before.last]
+            whose = f"{name} " if end and self._is_closed_by_another(end) else ""
             again = begin and f", and {whose}connected again only at {begin}"
             return f": {self.describe_over(before, name)}{again}"
         if after is None:
@@ -159,6 +160,9 @@ class Outcomes:
 
     def _is_of_another_client(self, event: Event) -> bool:
         return None not in (self._token, event.token) and event.token != self._token
+
+    def _is_closed_by_another(self, event: Event) -> bool:
+        return event.kind == "close" and self._is_of_another_client(event)
 
     # One connection.
 
@@ -203,7 +207,7 @@ class Outcomes:
         if connection.last is None:
             return f"{name} is connected"
         event, at = self.events[connection.last], self.at(connection.last)
-        if event.kind == "close" and self._is_of_another_client(event):
+        if self._is_closed_by_another(event):
             return f"another client of {name} closed the channel at {at}"
         how, comma, cause = _describe_end(event).partition(",")
         expired = self.token_end(connection) if how == "timed out" else None

@@ -25,6 +25,7 @@
   const MOST_HELD = 4;
   // A page that is late for its next poll by so many seconds is taken to be gone.
   const GRACE = 5;
+  // The server takes no longer pause, and setTimeout none beyond 24 days.
   const LONGEST_PAUSE_MS = 3_600_000;
 
   const CONNECTING = 0;

@@ -254,7 +254,7 @@ def test_a_file_whose_name_is_not_utf8_has_tests_as_any_other(pytester):
     ("argument", "text"),
     [
         ("seed=1.5", "seed: 1.5 is not allowed here: pass a whole number or a string"),
-        ("seed='\\ud800'", "*surrogates not allowed"),
+        ("seed='\\ud800'", "seed: * is not allowed here: pass a string without lone surrogates, *"),
         ("clock='frozen'", "'frozen' is not allowed here: pass clock='fake', 'freeze', *"),
     ],
 )
