@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -50,16 +51,32 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+def pytest_collection_finish(session):
+    """Keep the garbage collector off what the whole run needs: 4 of 50 s went into it."""
+    if not getattr(session.config.option, "numprocesses", None):
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_sessionstart(session):
     """Prepare a process that runs tests, which the one that xdist's workers report to is not."""
     if getattr(session.config.option, "numprocesses", None):
         return
     settings.full = False  # with -vv, too, tests see what failures say without it
-    _set_up_hypothesis()
-    _import_what_inner_runs_need()
+    with _plain_asserts():
+        _set_up_hypothesis()
+        _import_what_inner_runs_need()
     _read_metadata_once()
-    if session.config.getoption("assertmode") == "plain":
-        _allow_inner_runs_plain_asserts()
+    _allow_inner_runs_plain_asserts()
+
+
+@contextlib.contextmanager
+def _plain_asserts():
+    """Import without pytest's rewriting of asserts, which takes a second where none is cached."""
+    finders = sys.meta_path[:]
+    sys.meta_path[:] = [finder for finder in finders if not hasattr(finder, "mark_rewrite")]
+    yield
+    sys.meta_path[:] = finders
 
 
 def _set_up_hypothesis():

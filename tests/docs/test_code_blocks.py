@@ -36,12 +36,14 @@ MARKER = re.compile(r"<!-- run: (?P<outcome>passes|fails)(, needs (?P<needs>[\w.
 FILE_NAME = re.compile(r"# ([\w/]+\.py)$")
 DURATION = re.compile(r" in \d+\.\d+s\b")
 MOST_README_LINES = 250
-# The tests of a story need their order. pytest-asyncio leaves an event loop open, for which a
-# later test of this process would be blamed; pytest-playwright allows no pytest within pytest.
-QUIETLY = ("-p", "no:randomly", "-p", "no:asyncio", "-p", "no:playwright")
+# pytest-asyncio leaves an event loop open, for which a later test of this process would be
+# blamed; pytest-playwright allows no pytest within pytest.
 APART = {"pytest_asyncio", "pytest_playwright"}
 # Plugins that such a run would spend half of its time on.
 UNNEEDED = ("-p", "no:anyio", "-p", "no:hypothesispytest")
+# Other runs load this plugin, and of others those that their block needs.
+OURS = "pytest_channelstub.plugin"
+PLUGINS = {"pytest_freezer": "pytest_freezer", "time_machine": "time_machine"}
 BROWSERS = {"chromium", "chromedriver"}
 PLAIN_TEST = "def test_the_settings_are_taken(channel_stub): pass\n"
 
@@ -143,13 +145,16 @@ def chromium_on_path(block, chromium, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(block, pytester, pytestconfig, chromium_on_path):
+def run(block, pytester, pytestconfig, monkeypatch, chromium_on_path):
     """A function that runs pytest there, its asserts as they are in this run."""
     asserts = f"--assert={pytestconfig.getoption('assertmode')}"
     if not APART.isdisjoint(block.needs):
         settings = (*UNNEEDED, "-o", "asyncio_default_fixture_loop_scope=function", asserts)
         return lambda *arguments: pytester.runpytest_subprocess(*settings, *arguments)
-    return lambda *arguments: pytester.runpytest_inprocess(*QUIETLY, asserts, *arguments)
+    plugins = [OURS, *(PLUGINS[needed] for needed in block.needs if needed in PLUGINS)]
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", ",".join(plugins))
+    return lambda *arguments: pytester.runpytest_inprocess(asserts, *arguments)
 
 
 def skip_without(name):

@@ -263,9 +263,9 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def spare(open_window):
-    """A window that is left for the next test: to open one takes longer than most tests."""
-    return [open_window()]
+def spare():
+    """Windows that are left for the next test: to open one takes longer than most tests."""
+    return []
 
 
 @pytest.fixture
@@ -278,11 +278,8 @@ def new_tab(open_window, spare, channel_server):
         return Tab(windows[-1], url or server.url_for(path))
 
     yield new_tab
-    for window in windows[1:]:
+    for window in windows:
         with contextlib.suppress(Exception):  # the test has closed it
-            window.close()
-    for window in windows[:1]:
-        with contextlib.suppress(Exception):
             window.goto("about:blank")
             spare.append(window)
 
