@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import shutil
+import re
 import warnings
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).with_name("examples")
-collect_ignore = ["examples"]  # test_examples.py runs them, with a pytest.ini of their own
+PAGE = Path(__file__).parents[2] / "docs" / "testing-an-app.md"
+NAMED_FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SETTINGS = """
+[pytest]
+pythonpath = .
+addopts = --strict-markers --strict-config
+channelstub_appengine = always
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +26,25 @@ def _only_this_plugin(monkeypatch):
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_channelstub.plugin")
 
 
-@pytest.fixture
-def copy_example(pytester):
-    """A function that copies a framework's example, and returns its directory."""
+def read_examples():
+    """Yield the files of each section of the page: their names and texts."""
+    for section in PAGE.read_text("utf-8").split("\n## "):
+        yield dict(NAMED_FILE.findall(section))
 
-    def copy_example(framework):
-        for name in ("pytest.ini", f"{framework}_app.py", f"test_{framework}_app.py"):
-            shutil.copy(EXAMPLES / name, pytester.path)
+
+@pytest.fixture
+def write_example(pytester):
+    """A function that writes a framework's app and its tests, and returns their directory."""
+
+    def write_example(framework):
+        first, *others = read_examples()
+        files = next(each for each in (first, *others) if f"{framework}_app.py" in each)
+        files = {"pytest.ini": SETTINGS, "test_app.py": first["test_app.py"], **files}
+        for name, text in files.items():
+            (pytester.path / name).write_text(text, "utf-8")
         return pytester.path
 
-    return copy_example
+    return write_example
 
 
 @pytest.fixture

@@ -141,9 +141,9 @@ def test_an_app_without_presence_learns_both_remedies(warning_for, status):
     assert "presence=False" in text
 
 
-def test_djangos_own_403_names_csrf_exempt(require, copy_example, pytester):
+def test_djangos_own_403_names_csrf_exempt(require, write_example, pytester):
     require("django")
-    app = copy_example("django") / "django_app.py"
+    app = write_example("django") / "django_app.py"
     text = app.read_text(encoding="utf-8")
     app.write_text(text.replace("@csrf_exempt", "#"), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The examples pass, and each needs the lines that let an exception through to the test."""
+"""The page's examples pass, and each needs the lines that let an exception through to the test."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ QUIETLY = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
 
 # For each framework what it needs beside itself, and its switch: what lets an exception through.
 FRAMEWORKS = {
-    "flask": ([], "app.testing = True"),
+    "flask": ([], "flask_app.app.testing = True"),
     "django": ([], "DEBUG_PROPAGATE_EXCEPTIONS=True,"),
-    "bottle": ([], "app.catchall = False"),
-    "webob": ([], "monkeypatch.setitem(app.error_handlers, 500, raise_again)"),
+    "bottle": ([], "bottle_app.app.catchall = False"),
+    "webob": ([], "monkeypatch.setitem(webob_app.app.error_handlers, 500, raise_again)"),
     "starlette": (["a2wsgi", "python_multipart"], 'raise environ["asgi.error"]'),
 }
 
@@ -24,10 +24,30 @@ def framework(request):
     return request.param
 
 
+# What a page of Django's sends beside the form, as the docs say.
+WITH_CSRF_TOKEN = {
+    "import urlopen": "import Request, urlopen",
+    'urlopen(channel_server.url_for("/send"), form)': """urlopen(
+        Request(channel_server.url_for("/send"), form, CSRF_HEADERS)
+    )""",
+    "import pytest": """import pytest
+
+CSRF_HEADERS = {"Cookie": "csrftoken=" + "c" * 32, "X-CSRFToken": "c" * 32}""",
+}
+
+
 @pytest.fixture
-def example(framework, copy_example):
-    """The test file of a framework's example, in a directory of its own."""
-    return copy_example(framework) / f"test_{framework}_app.py"
+def example(framework, write_example):
+    """The conftest.py of a framework's example, in a directory of its own."""
+    directory = write_example(framework)
+    if framework == "django":
+        tests = directory / "test_app.py"
+        text = tests.read_text("utf-8")
+        for without, with_token in WITH_CSRF_TOKEN.items():
+            assert without in text
+            text = text.replace(without, with_token)
+        tests.write_text(text, "utf-8")
+    return directory / "conftest.py"
 
 
 def test_an_example_passes(example, pytester):
