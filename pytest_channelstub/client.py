@@ -8,6 +8,7 @@ from pytest_channelstub import _tokens, channel
 from pytest_channelstub._assertions import messages
 from pytest_channelstub._record import matching
 from pytest_channelstub._record.formatting import (
+    describe_type,
     missing_name,
     plural,
     shorten_repr,
@@ -202,6 +203,14 @@ class Connector:
         self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
         """Create a channel and connect a client to it, as `ConnectClient` has it."""
+        if isinstance(duration_minutes, bool):
+            instead = "a number of minutes; keep_alive=True has the client stay connected"
+            raise TypeError(describe_type("duration_minutes", duration_minutes, instead))
+        if _tokens.read(_tokens.text_or_none(client_id) or "") is not None:
+            raise ValueError(
+                f"{shorten_repr(client_id)} is a token, and channel_client makes one itself: pass "
+                "the client id, or connect with the token, as in ChannelClient(channel_stub, token)"
+            )
         token = channel._create_channel(self._stub, client_id, duration_minutes)
         self.clients.append(ChannelClient(self._stub, token, keep_alive=keep_alive))
         return self.clients[-1]
@@ -228,4 +237,16 @@ class ConnectClient(Protocol):
     def __call__(
         self, client_id: str | bytes, duration_minutes: int | None = None, keep_alive: bool = False
     ) -> ChannelClient:
-        """Create a channel and connect a client to it."""
+        """Create a channel and connect a client to it.
+
+        Args:
+            client_id: The client id, not a token.
+            duration_minutes: How long the token lasts; 120 minutes by default.
+            keep_alive: Whether the client stays connected while time passes.
+
+        Raises:
+            TypeError: `duration_minutes` is a bool.
+            ValueError: `client_id` is a token.
+            InvalidChannelClientIdError: The client id is not 1 to 256 UTF-8 bytes.
+            InvalidChannelTokenDurationError: The duration is not 1 to 1440 minutes.
+        """

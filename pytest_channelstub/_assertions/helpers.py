@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from itertools import islice
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import messages
 from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import hide_frame
-from pytest_channelstub._record.matching import ANY, _Any, is_misspelt, matches
+from pytest_channelstub._record.matching import ANY, _Any, is_json, is_misspelt, matches
 from pytest_channelstub._record.outcomes import client_id_of
 from pytest_channelstub._tokens import text_or_none
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
+
+# Beside what has no == of its own.
+_EQUAL_NO_MESSAGE = (set, frozenset, MethodType, BuiltinMethodType)
 
 
 def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) -> None:
@@ -38,9 +42,11 @@ def assert_queued(stub: ChannelServiceStub, to: str | bytes, *expected: object) 
 
     Raises:
         AssertionError: Others are pending, or in another order; its text says why.
-        TypeError: `stub` is not a stub, or `to` is not text.
+        TypeError: `stub` is not a stub, `to` is not text, or a value of `expected` equals no
+            message, such as a function.
     """
     address = _check_client("assert_queued(channel_stub, {}, ...)", stub, to)
+    _check_expected(*expected)
     client_id = client_id_of(address)
     pending = stub.pending(address) or ()
     if len(pending) != len(expected) or not all(map(matches, expected, pending)):
@@ -68,11 +74,13 @@ def assert_sent(
 
     Raises:
         AssertionError: It was not, or not so many times; its text says why.
-        TypeError: `stub` is not a stub, `to` is not text, or `count` is not a whole number.
+        TypeError: `stub` is not a stub, `to` is not text, `expected` equals no message, or
+            `count` is not a whole number.
         ValueError: `count` is below 0.
     """
     _check_count(count)
     address = _check_address("assert_sent(channel_stub, {}, ...)", stub, to)
+    _check_expected(expected)
     found = _find_messages(stub, address, expected, ("send",))
     is_never_sent = isinstance(expected, (bytes, bytearray))
     if is_never_sent or not (found if count is None else len(found) == count):
@@ -99,9 +107,10 @@ def assert_not_sent(
     Raises:
         AssertionError: It was sent, and the text says when, and what became of it; or
             `expected` is bytes, which no message is.
-        TypeError: `stub` is not a stub, or `to` is not text.
+        TypeError: `stub` is not a stub, `to` is not text, or `expected` equals no message.
     """
     address = _check_address("assert_not_sent(channel_stub, {}, ...)", stub, to)
+    _check_expected(expected)
     found = _find_messages(stub, address, expected, ("send", "drop"))
     if found or isinstance(expected, (bytes, bytearray)):
         raise AssertionError(messages.not_sent(stub, address, expected, found))
@@ -125,9 +134,10 @@ def assert_dropped(
 
     Raises:
         AssertionError: No such message was dropped; the text says what became of it instead.
-        TypeError: `stub` is not a stub, or `to` is not text.
+        TypeError: `stub` is not a stub, `to` is not text, or `expected` equals no message.
     """
     address = _check_address("assert_dropped(channel_stub, {}, ...)", stub, to)
+    _check_expected(expected)
     found = _find_messages(stub, address, expected, ("drop",))
     if not found:
         raise AssertionError(messages.dropped(stub, address, expected))
@@ -254,6 +264,18 @@ def _check_client(use: str, stub: ChannelServiceStub, to: object) -> str:
             what = f"{what}; these bytes are not UTF-8"
         raise TypeError(describe_type("to", to, f"{what}, as in {use.format(_example(to))}"))
     return text
+
+
+def _check_expected(*values: object) -> None:
+    """Refuse a value that equals no message: an assertion that nothing is sent would hold."""
+    for value in values:
+        has_no_equality = type(value).__eq__ is object.__eq__ and not is_json(value)
+        if has_no_equality or isinstance(value, _EQUAL_NO_MESSAGE):
+            instead = (
+                "a string, a value of JSON, a compiled pattern, or an object with an == of its "
+                "own, such as one of dirty_equals"
+            )
+            raise TypeError(describe_type("expected", value, instead))
 
 
 def _check_count(count: int | None) -> None:

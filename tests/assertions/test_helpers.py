@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import re
 import traceback
+from unittest import mock
 
 import pytest
+from dirty_equals import IsStr
 
 from pytest_channelstub import (
     assert_connected,
@@ -226,6 +228,27 @@ def test_a_client_instead_of_its_token_is_refused_with_what_to_pass(channel_stub
             assertion(alice, alice.token)
     with pytest.raises(TypeError, match="ChannelClient: pass the client id whose token it is"):
         assert_token_valid(channel_stub, alice.token, alice)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [len, str, {"hello"}, frozenset(), iter("hello"), print, "a".upper, object()],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_equals_no_message_is_refused_also_where_nothing_may_be_sent(channel_stub, value):
+    for check in (
+        lambda: assert_not_sent(channel_stub, "alice", value),
+        lambda: assert_sent(channel_stub, ANY, value, count=0),
+        lambda: assert_dropped(channel_stub, "alice", value),
+        lambda: assert_queued(channel_stub, "alice", value),
+    ):
+        with pytest.raises(TypeError, match=r"expected is .* pass a string, a value of JSON, a "):
+            check()
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, (), [], {}, re.compile("a"), mock.ANY, IsStr])
+def test_what_may_equal_a_message_is_asked(channel_stub, value):
+    assert_not_sent(channel_stub, "alice", value)
 
 
 def test_an_equality_that_knows_nothing_of_other_messages_leaves_the_failure_alone(channel_stub):

@@ -2,7 +2,7 @@
 
 - A `python` block is a test file. Its tests pass, as do those of named test files before it under
   its heading. With `<!-- run: fails -->` on the line before it, all of them fail; with
-  `<!-- run: passes, needs NAME -->` it is skipped where the module or program NAME, or one of
+  `<!-- run: passes, needs NAME -->` it is skipped where the module or browser NAME, or one of
   several, is not installed.
 - A `python` block whose first line is a file's name, such as `# conftest.py`, is that file;
   an `ini` block is the pytest.ini, and a `toml` block the pyproject.toml. Under one heading,
@@ -158,9 +158,11 @@ def run(block, pytester, pytestconfig, monkeypatch, chromium_on_path):
 
 
 def skip_without(name):
-    """Skip where there is neither a module nor a program of that name."""
-    if shutil.which(name) is None:
+    """Skip where there is no module, or no browser's program, of that name."""
+    if name not in BROWSERS:
         pytest.importorskip(name, reason=f"{name} is not installed")
+    elif shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
 
 
 @of("python")

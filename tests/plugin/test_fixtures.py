@@ -69,6 +69,20 @@ def test_a_page_with_an_expired_token_takes_nothing_from_another_page_when_it_le
     assert not page.connected
 
 
+def test_a_token_and_a_flag_in_place_of_a_client_id_and_minutes_are_refused(
+    channel_client, channel_stub
+):
+    token = channel.create_channel("alice")
+    for value in (token, token.encode()):
+        with pytest.raises(ValueError, match=r"is a token, .* pass the client id, or connect with"):
+            channel_client(value)
+    with pytest.raises(TypeError, match=r"duration_minutes is True, .* keep_alive=True has"):
+        channel_client("alice", True)
+
+    assert channel_stub.connected_client_ids == ()
+    assert [event.kind for event in channel_stub.timeline] == ["create"]
+
+
 def test_an_error_points_at_the_line_of_the_test(pytester):
     pytester.makepyfile(
         """
