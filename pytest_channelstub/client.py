@@ -74,6 +74,7 @@ class ChannelClient:
         self.received: list[str] = []
         self._stub = stub
         self._closed = False
+        self._lost: list[str] = []  # by its close; for the text of a failure alone
         self._lease: Lease | None = None
         try:
             if keep_alive:
@@ -122,7 +123,7 @@ class ChannelClient:
             RuntimeError: The client was closed.
         """
         if self._closed:
-            raise RuntimeError(self._explain_nothing())
+            raise RuntimeError(self._describe_closed())
         return self._stub._poll(self.token, "client", received=self.received)
 
     def receive(self) -> str:
@@ -174,6 +175,7 @@ class ChannelClient:
         Nothing happens if the client is not connected, or was closed before.
         """
         if not self._closed:
+            self._lost = self.messages
             self._stub._leave(self)
 
     def _end_lease(self) -> None:
@@ -181,9 +183,13 @@ class ChannelClient:
         if self._lease is not None:
             self._lease.end()
 
+    def _describe_closed(self) -> str:
+        return f"the client of {self.client_id!r} is closed: open another to read on"
+
     def _explain_nothing(self) -> str:
-        if self._closed:
-            return f"the client of {self.client_id!r} is closed: open another to read on"
+        sent = [each.kind for each in self._stub.timeline.of(self.client_id) if each.message]
+        if self._closed and not self._lost and sent[-1:] != ["drop"]:
+            return self._describe_closed()
         return messages.nothing_to_receive(self._stub, self.client_id, self.token)
 
 

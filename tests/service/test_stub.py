@@ -361,6 +361,18 @@ def test_a_closed_client_reads_nothing_and_closes_once(stub):
         page.receive()
 
 
+def test_a_closed_client_says_what_became_of_a_message_that_it_did_not_read(stub):
+    with connect(stub) as page:
+        channel.send_message("alice", "one")
+    with pytest.raises(AssertionError, match=r"'one' was sent at .* and lost .*, when alice closed"):
+        page.receive()
+    with connect(stub) as page:
+        pass
+    channel.send_message("alice", "two")
+    with pytest.raises(AssertionError, match=r"'two' was dropped .*: alice closed its channel at"):
+        page.receive()
+
+
 def test_a_client_that_has_timed_out_does_not_close(stub):
     page = connect(stub)
     stub.clock.advance(2)
