@@ -12,7 +12,7 @@ from pytest_channelstub._record import formatting, matching
 from pytest_channelstub._record.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _MOST_LINES = 12
 _MOST_COMPARED = 1_000  # lines, or items
@@ -182,19 +182,20 @@ def _pair_items(left: Sequence[Any], right: list[Any]) -> Iterator[tuple[int, tu
     """Pair the items of two lists; with one more or less, the ends that agree stay paired."""
     head = tail = 0
     if len(left) != len(right):
-        head = _count_alike(left, right, matching.is_same)
-        tail = _count_alike(left[head:][::-1], right[head:][::-1], matching.is_same)
+        head, tail = _common_ends(left, right, matching.is_same)
     middle = (items[head : len(items) - tail] for items in (left, right))
     return enumerate(zip_longest(*middle, fillvalue=_MISSING), head)
 
 
-def _count_alike(
-    left: Iterable[Any],
-    right: Iterable[Any],
-    is_alike: Callable[[Any, Any], object] = operator.eq,
-) -> int:
-    """How many items two sequences have in common at the beginning."""
-    return sum(1 for _ in takewhile(bool, map(is_alike, left, right)))
+def _common_ends(
+    left: Sequence[Any],
+    right: Sequence[Any],
+    is_same: Callable[[Any, Any], object] = operator.eq,
+) -> tuple[int, int]:
+    """How many items two sequences have in common at the beginning, and then at the end."""
+    head = sum(1 for _ in takewhile(bool, map(is_same, left, right)))
+    ends = left[head:][::-1], right[head:][::-1]
+    return head, sum(1 for _ in takewhile(bool, map(is_same, *ends)))
 
 
 def _count_leaves(value: object) -> int:
@@ -223,12 +224,11 @@ def _join(path: str, key: object) -> str:
 def _describe_difference(one: Difference) -> str:
     if not one.path:
         return f"is {show(one.found)}, not {_show_expected(one)}"
-    path = one.path
     if one.found is _MISSING:
-        return f"has no {path}, expected {show(one.expected)}"
+        return f"has no {one.path}, expected {show(one.expected)}"
     if one.expected is _MISSING:
-        return f"has {path} too, which is {show(one.found)}"
-    return f"has {path} = {show(one.found)}, not {_show_expected(one)}"
+        return f"has {one.path} too, which is {show(one.found)}"
+    return f"has {one.path} = {show(one.found)}, not {_show_expected(one)}"
 
 
 def _format_difference(one: Difference) -> str:
@@ -274,12 +274,6 @@ def _has_same_items(expected: Sequence[Any], value: list[Any]) -> bool:
     except Exception:  # noqa: BLE001 (a value's own __eq__ may raise anything)
         return False
     return True
-
-
-def _common_ends(left: str, right: str) -> tuple[int, int]:
-    """How many characters two texts have in common at the beginning, and at the end."""
-    head = _count_alike(left, right)
-    return head, _count_alike(left[head:][::-1], right[head:][::-1])
 
 
 def _text_lines(expected: str, message: str) -> list[str]:
