@@ -102,7 +102,6 @@ def add_options(parser: pytest.Parser) -> None:
 def read_run_options(config: pytest.Config) -> RunOptions:
     """What the command line and the ini file ask for."""
     values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
     non_defaults: list[str] = []
     for name, option in _OPTIONS.items():
         value, source = config.getoption(f"channelstub_{name}", None), f"--channelstub-{name}"
@@ -117,7 +116,6 @@ def read_run_options(config: pytest.Config) -> RunOptions:
             instead = ": pass true or false" if option.ini_type == "bool" else ""
             message = f"{source}: {error}{instead}"
             raise pytest.UsageError(message) from None
-        sources[name] = source
         shown = ",".join(value) if isinstance(value, list) else value
         non_defaults.append(f"{name}={shown} (from {source})")
     for name, default in (("host", _HOST), ("port", 0)):
@@ -125,11 +123,8 @@ def read_run_options(config: pytest.Config) -> RunOptions:
         if values[name] != default:
             non_defaults.append(f"{name}={values[name]} (from --channelstub-{name})")
     # A clock of the command line drops the ini file's start.
-    if (
-        "start" in sources
-        and values.get("clock") == "system"
-        and sources["clock"].startswith("ini")
-    ):
+    is_clock_of_ini = config.getoption("channelstub_clock") is None
+    if "start" in values and values.get("clock") == "system" and is_clock_of_ini:
         message = f"ini channelstub_start: {_NO_START}"
         raise pytest.UsageError(message)
     check_port(values["port"])
