@@ -445,17 +445,17 @@ class Session:
     def _check_added(self, added: list[pytest.Mark]) -> None:
         """Refuse a marker that a fixture has added after the time at which it counts."""
         is_built = any(each.is_of_fixture and each.is_new for each in self.watched)
-        late = _options.find_build_keyword(added) if is_built else None
+        keyword = _options.find_build_keyword(added) if is_built else None
         if self.is_reset and any(each.name == "channel_reset" for each in added):
-            late = "channel_reset"
-        if late is not None:
-            marker, done = f"channel_stub({late}=...)", "built"
-            if late == "channel_reset":
-                marker, done = "channel_reset(...)", "reset"
-            self._fail(
-                f"a fixture has added @pytest.mark.{marker} too late: the stub is {done} already. "
-                "Mark the test itself"
-            )
+            marker, done = "channel_reset(...)", "reset"
+        elif keyword is not None:
+            marker, done = f"channel_stub({keyword}=...)", "built"
+        else:
+            return
+        self._fail(
+            f"a fixture has added @pytest.mark.{marker} too late: the stub is {done} already. "
+            "Mark the test itself"
+        )
 
     def _test_line(self) -> Source | None:
         """The first line of the test that is under way."""
