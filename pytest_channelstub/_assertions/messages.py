@@ -223,12 +223,9 @@ class _Queue:
     def _explain_unmet(self, value: object) -> Reason:
         """Why an expected message is not among those that are pending."""
         known, events = self._known, self._events
-        closed = known.find_closed_stub()
-        if closed is not None:
-            return closed
         skip = {events[index] for index in self._used if index is not None}
-        reason = None
-        if not isinstance(value, (bytes, bytearray)):
+        reason = known.find_closed_stub()
+        if reason is None and not isinstance(value, (bytes, bytearray)):
             alike = known.find_matching([one for one in skip if one is not None], value)
             too_few = known.describe_too_few(alike) if alike else None
             reason = known.find_cause(value, skip) or too_few
