@@ -110,9 +110,7 @@ class Diagnosis(Outcomes):
         return [index for index in found if self.events[index].client_id in addresses]
 
     def describe_connection(self) -> str:
-        """Whether the client is connected, and since when, or why it is not any more."""
-        if self._stub._is_closed:
-            return f"{self.name} is not connected: the stub is closed"
+        """Of an open stub: whether the client is connected, and since when, or why not any more."""
         last = self.last_connection
         if last is None:
             return f"{self.name} is not connected"
@@ -133,8 +131,7 @@ class Diagnosis(Outcomes):
         if reason.advice:
             lines.append(f"  hint: {reason.advice}")
         if settings.show_timeline:
-            full = settings.full
-            record = format_record(self._stub.timeline, last=MOST_EVENTS, full=full)
+            record = format_record(self._stub.timeline, last=MOST_EVENTS, full=settings.full)
             lines += ["timeline:", *(f"  {line}" for line in record.split("\n"))]
         return "\n".join(lines)
 
@@ -225,8 +222,9 @@ class Diagnosis(Outcomes):
     ) -> Reason | None:
         """Why a message is not among those of its client."""
         is_any = expected is matching.ANY
+        failed = self.find_matching(self.own(("error",), after), expected)
         return (
-            self._find_failure(expected, after)
+            self._explain_failure(failed)
             or (None if is_any else self._find_refusal(after, expected))
             or self._find_at_other_client(expected, after, is_sent=is_sent or is_any)
             or self._find_swapped(expected, after)
@@ -302,7 +300,7 @@ class Diagnosis(Outcomes):
         failed = [index for index in self.own(("error",)) if self.events[index].message is None]
         return (
             self._find_rejection()
-            or (self._explain_failure(failed[-1]) if failed else None)
+            or self._explain_failure(failed)
             or self._find_foreign_token()
             or Reason(never, self._advise_first_connection())
         )
@@ -320,12 +318,11 @@ class Diagnosis(Outcomes):
 
     # What else may be behind it.
 
-    def _find_failure(self, expected: object, after: int) -> Reason | None:
-        failed = self.find_matching(self.own(("error",), after), expected)
-        return self._explain_failure(failed[-1]) if failed else None
-
-    def _explain_failure(self, index: int) -> Reason:
-        """That a call has failed as SetError or a marker has it."""
+    def _explain_failure(self, failed: Sequence[int]) -> Reason | None:
+        """That the last of some calls has failed as SetError or a marker has it."""
+        if not failed:
+            return None
+        index = failed[-1]
         event = self.events[index]
         error, _, origin = event.outcome.partition(": ")[2].removesuffix(")").partition(" (")
         call = origin.removeprefix("SetError for ")
@@ -482,7 +479,7 @@ class Diagnosis(Outcomes):
     def _describe_silence(self, after: int, *, has_waited: bool) -> Reason:
         """That no message is known, and what may be behind that."""
         sent = [self.events[index] for index in self.find(after=after)]
-        unheard, advice = "", "Was a branch not taken, or an exception caught?"
+        advice = "Was a branch not taken, or an exception caught?"
         if after >= 0:
             read = f"{formatting.quoted(self.events[after].message or '')}, which was read at"
             sentence = f"nothing was sent to {self.name} after {read} {self.at(after)}"
@@ -572,15 +569,14 @@ class Diagnosis(Outcomes):
                 return reason
             ended = self.events[last.last].kind
             return reason if ended == kind else replace(reason, advice=f"Wait for {ended!r}.")
-        why, _, advance, end = self.explain_connection()
-        advices = {
-            "timeout": f"The stub's clock moves only when the test moves it: {advance}.",
-            "close": f"End it: {end}.",
-            "disconnect": f"End it: {end[:-1]}, 'disconnect').",
-        }
         if kind == "connect":
             return Reason(self.describe_connection())
-        advice = "" if kind == "timeout" and not advance else advices[kind]
+        why, _, advance, end = self.explain_connection()
+        advice = f"End it: {end}."
+        if kind == "disconnect":
+            advice = f"End it: {end[:-1]}, 'disconnect')."
+        elif kind == "timeout":
+            advice = advance and f"The stub's clock moves only when the test moves it: {advance}."
         return Reason(f"{self.describe_connection()}: {why}", advice)
 
     def explain_connection(self) -> tuple[str, bool, str, str]:
