@@ -52,7 +52,6 @@ class MakeChannelStub(Protocol):
         app: Callable[..., Any] | None = None,
     ) -> ChannelServiceStub:
         """Build a stub."""
-        ...
 
 
 class WatchedStub:
