@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_channelstub import apiproxy_errors
 from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import hide_frame
+from pytest_channelstub._record.settings import settings
 from pytest_channelstub._service.channel_service_pb import (
     ChannelServiceError,
     CreateChannelRequest,
@@ -21,8 +23,21 @@ from pytest_channelstub._service.channel_service_pb import (
 )
 from pytest_channelstub._service.registry import active_stub, registry
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 # pytest's tracebacks: see hide_frame.
 __tracebackhide__ = hide_frame
+
+# What pytest calls before it builds a test's fixtures.
+_BEFORE_FIXTURES = {
+    "setUpClass",
+    "setUpModule",
+    "setup_class",
+    "setup_function",
+    "setup_method",
+    "setup_module",
+}
 
 __all__ = [
     "MAXIMUM_CLIENT_ID_LENGTH",
@@ -193,18 +208,40 @@ def _call(stub: Any, call: str, request: Any, response: Any) -> None:
 
 def _refuse_without_stub(service: str) -> NoReturn:
     advice = "Build one: stub = ChannelServiceStub(time_func=FakeClock().time)"
-    if "PYTEST_CURRENT_TEST" in os.environ:
-        advice = (
-            "Request the channel_stub fixture in this test (in a unittest class: "
-            '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub()'
-        )
-    advice += "; with a testbed: testbed.init_channel_stub()"
     what = "no stub is active"
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        early = _find_early_function()
+        if settings.find_fixture_stub() is not None:
+            what += ", as channel_stub is closed"
+            advice = "Close it later, or build another with make_channel_stub()"
+        elif early:
+            what += f" in {early}, which pytest calls before it builds fixtures"
+            advice = (
+                f"Put what {early} does into a fixture: "
+                "@pytest.fixture(autouse=True) def set_up(self, channel_stub)"
+            )
+        else:
+            advice = (
+                "Request the channel_stub fixture in this test (in a unittest class: "
+                '@pytest.mark.usefixtures("channel_stub")), or build a stub with '
+                "make_channel_stub()"
+            )
+    advice += "; with a testbed: testbed.init_channel_stub()"
     if service != "channel":
         what = "no stub of that name is active"
         advice = f"_GetService() names it; build one: ChannelServiceStub(service_name={service!r})"
     message = f'No api proxy found for service "{service}": {what}. {advice}'
     raise AssertionError(message)
+
+
+def _find_early_function() -> str | None:
+    """The function that is running and that pytest calls before a test's fixtures, if one is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name in _BEFORE_FIXTURES:
+            return frame.f_code.co_name
+        frame = frame.f_back
+    return None
 
 
 def _record_refusal(stub: Any, client_id: object, message: object, error: Error) -> None:

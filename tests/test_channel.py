@@ -171,6 +171,12 @@ def test_an_error_rate_is_a_number_from_0_to_1(stub, rate):
     create(stub, application_key="alice")
 
 
+def test_an_error_for_a_call_that_there_is_not_gives_a_warning(stub):
+    text = "no call is named 'send_message', and none fails: pass CreateChannel or SendChannelMess"
+    with pytest.warns(UserWarning, match=text):
+        stub.SetError(apiproxy_errors.OverQuotaError(), "send_message")
+
+
 def test_a_rate_of_0_lifts_the_error_of_one_call(stub):
     stub.SetError(apiproxy_errors.OverQuotaError(), "CreateChannel")
     with pytest.raises(apiproxy_errors.OverQuotaError):

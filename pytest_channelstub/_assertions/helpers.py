@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from pytest_channelstub import _tokens
 from pytest_channelstub._assertions import messages
+from pytest_channelstub._assertions.diff import show
 from pytest_channelstub._record.formatting import describe_type, shorten_repr
 from pytest_channelstub._record.frames import hide_frame
-from pytest_channelstub._record.matching import ANY, _Any, is_json, is_misspelt, matches
+from pytest_channelstub._record.matching import ANY, _Any, is_json, is_misspelt, matches, read_json
 from pytest_channelstub._record.outcomes import client_id_of
 from pytest_channelstub._tokens import text_or_none
 
@@ -116,6 +117,14 @@ def assert_not_sent(
         raise AssertionError(messages.not_sent(stub, address, expected, found))
     if address is not None:
         _warn_of_unknown(stub, client_id_of(address))
+    value = read_json(expected) if isinstance(expected, str) else None
+    if isinstance(value, (dict, list)):
+        for index in _find_messages(stub, address, value, ("send", "drop"))[:1]:
+            text = (
+                f"{show(stub.timeline[index].message)} was sent, which is the same JSON as "
+                f"{show(expected)}, written differently: pass a {type(value).__name__} to find it"
+            )
+            warnings.warn(text, stacklevel=2)
 
 
 def assert_dropped(
@@ -323,6 +332,13 @@ def _warn_of_unknown(stub: ChannelServiceStub, client_id: str) -> None:
     """Warn, at the test's line, of an assertion that holds for a misspelt client id."""
     rows = stub.timeline._rows.copy()
     if any(row.client_id == client_id for row in rows):
+        return
+    if any(row.message == client_id for row in rows if row.kind in ("send", "drop")):
+        text = (
+            f"{client_id!r} is a message that was sent, and no client is named so, so that this "
+            "holds: pass the client id, or ANY, and then the message"
+        )
+        warnings.warn(text, stacklevel=3)
         return
     known = {row.client_id for row in rows if row.client_id} | {*stub.connected_client_ids}
     meant = next((each for each in sorted(known) if is_misspelt(client_id, each)), None)

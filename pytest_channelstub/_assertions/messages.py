@@ -233,19 +233,20 @@ class _Queue:
         return reason or self._explain_list(value) or _explain_missing(known, value, skip, prefer)
 
     def _explain_list(self, unmet: object) -> Reason | None:
-        """That a list was passed for messages that are pending one by one, if it was."""
-        pending = self._pending
-        if not isinstance(unmet, (list, tuple)) or len(unmet) > len(pending):
+        """That a list was passed for messages that are pending one by one, or None for none."""
+        pending, parts = self._pending, [] if unmet is None else unmet
+        if not isinstance(parts, (list, tuple)) or len(parts) > len(pending):
             return None
-        if bool(unmet) != bool(pending) or None in pair(unmet, pending):
+        if bool(parts) != bool(pending) or None in pair(parts, pending):
             return None
-        apart = [one for value in self._expected for one in (unmet if value is unmet else [value])]
+        apart = [one for value in self._expected for one in (parts if value is unmet else [value])]
         what = "".join(f", {show(one)}" for one in apart)
         if len(what) > _LONGEST_CALL or not all(isinstance(one, str) for one in apart):
             what = ", *messages"
         how = "them one by one" if apart else "none"
+        kind = "None" if unmet is None else f"a {type(unmet).__name__}"
         return Reason(
-            f"a {type(unmet).__name__} stands for one JSON message",
+            f"{kind} stands for one JSON message",
             f"Pass {how}: assert_queued({self._known.stub_name}, {self._known.client_id!r}{what}).",
         )
 

@@ -23,8 +23,8 @@ SECTION = "channel timeline"
 
 _FULL_FROM = 2  # -vv
 _STRICT_ADVICE = (
-    "reads each message, or asserts on it (assert_sent, assert_dropped). To allow any: "
-    '@pytest.mark.channel_stub(strict="")'
+    "reads each message, or names it in assert_queued, assert_sent or assert_dropped. To allow "
+    'any: @pytest.mark.channel_stub(strict="")'
 )
 
 

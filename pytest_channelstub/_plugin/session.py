@@ -229,7 +229,8 @@ class Session:
 
     def used_stubs(self) -> list[WatchedStub]:
         """The stubs that the current test has built, acted on or asked for."""
-        asked = [id(value) for value in getattr(self._item, "funcargs", {}).values()]
+        arguments = getattr(self._item, "funcargs", {}).values()
+        asked = [id(value) for value in arguments if value is not None]
         return [
             each
             for each in self.watched
@@ -237,14 +238,25 @@ class Session:
         ]
 
     def check_markers_used(self) -> None:
-        """Warn of markers on a test that has no stub."""
-        own = [each.name for each in self._item.own_markers if each.name in _options.MARKERS]
-        if own and not any(each.owned is not None or each.is_new for each in self.watched):
-            message = (
-                f"{self._item.nodeid}: @pytest.mark.{own[0]} does nothing, as the test has no "
-                "stub: request channel_stub, or take the marker away"
-            )
-            self._item.warn(pytest.PytestWarning(message))
+        """Warn of a marker that does nothing for the test's stubs."""
+        own = [each for each in self._item.own_markers if each.name in _options.MARKERS]
+        name = own[0].name if own else ""
+        keyword = _options.find_build_keyword(own)
+        is_own = self.options.scope == "function" and all(
+            each.is_new and each.is_of_fixture for each in self.watched
+        )
+        reason = ""
+        if not any(each.owned is not None or each.is_new for each in self.watched):
+            reason = "as the test has no stub: request channel_stub"
+        elif keyword and self.funcarg("channel_stub") is None:
+            name = f"channel_stub({keyword}=...)"
+            reason = f"as the test has no channel_stub: pass {keyword} to make_channel_stub"
+        elif is_own and self.options.settings.reset != self.settings.reset == "nothing":
+            name = 'channel_reset("nothing")'
+            reason = "as each test has a stub of its own: set channelstub_scope in the ini file"
+        if name and reason:
+            text = f"@pytest.mark.{name} does nothing, {reason}, or take the marker away"
+            self._item.warn(pytest.PytestWarning(f"{self._item.nodeid}: {text}"))
 
     # Stubs.
 

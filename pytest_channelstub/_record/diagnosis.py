@@ -508,7 +508,7 @@ class Diagnosis(Outcomes):
                 )
             outcomes = {self.events[index].outcome for index in self.own(("request",))}
             if self._stub.app is None:
-                fixture = ", or override the channel_app fixture" if self._has_fixtures else ""
+                fixture = ", or have channel_app return the app" if self._has_fixtures else ""
                 return (
                     ", and no app is set that hears of a connection",
                     f"Set {self.stub_name}.app{fixture}. ",

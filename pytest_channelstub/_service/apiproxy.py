@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -234,7 +235,7 @@ class APIProxyStub:
         # Joined and not formatted: a member of a string enumeration is its value.
         method = getattr(self, "_Dynamic_" + call, None) if isinstance(call, str) else None
         if method is None:
-            calls = [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
+            calls = self._list_calls()
             raise apiproxy_errors.CallNotFoundError(
                 f"The service {service!r} has no call {call!r}: it has {', '.join(sorted(calls))}"
             )
@@ -266,12 +267,19 @@ class APIProxyStub:
             raise TypeError(describe_type("error_rate", error_rate, instead)) from None
         if not is_chance:
             raise ValueError(f"error_rate is {error_rate!r}: pass a number from 0 to 1")
+        calls = self._list_calls()
+        if method and error and method not in calls:
+            text = f"no call is named {method!r}, and none fails: pass {' or '.join(calls)}"
+            warnings.warn(text, stacklevel=2)
         if method and error:
             self._errors[method] = FailingCalls(error, method, error_rate, f"SetError for {method}")
         elif error is None:
             self._errors.pop(None, None)
         else:
             self._errors[None] = FailingCalls(error, None, error_rate)
+
+    def _list_calls(self) -> list[str]:
+        return [name[9:] for name in dir(self) if name.startswith("_Dynamic_")]
 
     def _raise_set_error(self, call: str, request: Any) -> None:
         set_errors = (self._errors.get(call), self._errors.get(None))

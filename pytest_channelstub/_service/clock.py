@@ -342,7 +342,8 @@ class SystemClock(FakeClock):
             raise RuntimeError(
                 "this clock follows time.time(), which freezegun does not hold now: move it "
                 "with what holds it (time-machine's traveller.shift()), or freeze it "
-                "(@freeze_time, the freezer fixture), or use clock='fake', whose time is its own"
+                "(@freeze_time, the freezer fixture), or give the stub a clock of its own "
+                "(clock='fake', or time_func=FakeClock().time)"
             )
         freeze = freezegun.freeze_factories[-1]
         if not hasattr(freeze, "move_to"):

@@ -507,7 +507,7 @@ def test_no_app_where_one_was_to_greet(channel_stub, channel_client):
             "is set that hears of a connection"
         ),
         (
-            "  hint: Set channel_stub.app, or override the channel_app fixture."
+            "  hint: Set channel_stub.app, or have channel_app return the app."
             f"{SILENCE_HINT.removeprefix('  hint:')}"
         ),
     ]
@@ -1359,6 +1359,17 @@ def test_no_stub_is_active_in_a_test():
             "fixture in this test (in a unittest class: "
             '@pytest.mark.usefixtures("channel_stub")), or build a stub with make_channel_stub(); '
             "with a testbed: testbed.init_channel_stub()"
+        )
+    ]
+
+
+def test_no_stub_is_active_as_the_test_has_closed_its_own(channel_stub):
+    channel_stub.close()
+    assert failure_of(channel.send_message, "alice", "hi") == [
+        (
+            'No api proxy found for service "channel": no stub is active, as channel_stub is '
+            "closed. Close it later, or build another with make_channel_stub(); with a testbed: "
+            "testbed.init_channel_stub()"
         )
     ]
 

@@ -251,6 +251,28 @@ def test_what_may_equal_a_message_is_asked(channel_stub, value):
     assert_not_sent(channel_stub, "alice", value)
 
 
+def test_what_holds_by_mistake_gives_a_warning(channel_stub, channel_client):
+    channel_client("alice")
+    channel.send_message("alice", '{"secret":1}')
+    for arguments in [('{"secret":1}',), ('{"secret":1}', "alice")]:
+        with pytest.warns(UserWarning, match="is a message that was sent, and no client"):
+            assert_not_sent(channel_stub, *arguments)
+    with pytest.warns(UserWarning, match="was sent, which is the same JSON as"):
+        assert_not_sent(channel_stub, "alice", '{"secret": 1}')
+    with pytest.raises(AssertionError):  # as the warnings say
+        assert_not_sent(channel_stub, ANY, '{"secret":1}')
+    with pytest.raises(AssertionError):
+        assert_not_sent(channel_stub, "alice", {"secret": 1})
+
+
+def test_none_and_an_empty_list_stand_for_one_message_each(channel_stub):
+    for value, kind in [(None, "None"), ([], "a list")]:
+        with pytest.raises(AssertionError, match=f"{kind} stands for one JSON message") as caught:
+            assert_queued(channel_stub, "alice", value)
+        assert "Pass none: assert_queued(channel_stub, 'alice')." in str(caught.value)
+    assert_queued(channel_stub, "alice")
+
+
 def test_an_equality_that_knows_nothing_of_other_messages_leaves_the_failure_alone(channel_stub):
     class Third:
         def __eq__(self, other):

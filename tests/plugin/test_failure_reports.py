@@ -290,8 +290,9 @@ def test_a_test_that_leaves_messages_behind(pytester):
         "the test passed, but 'early' to alice was dropped at +0.0 s: alice was not connected yet, "
         "and connected only afterwards; sent by notify() at chat.py:N\n"
         "  'late' to alice was sent at +0.0 s and is pending; sent by notify() at chat.py:N\n"
-        'With strict="dropped,unread" a test reads each message, or asserts on it (assert_sent, '
-        'assert_dropped). To allow any: @pytest.mark.channel_stub(strict="")\n'
+        'With strict="dropped,unread" a test reads each message, or names it in '
+        "assert_queued, assert_sent or assert_dropped. To allow any: "
+        '@pytest.mark.channel_stub(strict="")\n'
     ) in run(pytester, STRICT)
 
 
@@ -369,3 +370,43 @@ def test_a_message_that_went_to_one_of_two_stubs_of_a_line_is_not_forgotten(pyte
 
     line = "- 1 message went to another stub, which was built by test_it() at *:5"
     result.stdout.fnmatch_lines([line])
+
+
+def test_no_stub_is_active_before_fixtures_are_built(pytester):
+    pytester.makepyfile(
+        """
+        import unittest
+        import pytest
+        from pytest_channelstub import channel
+
+        class TestMethod:
+            def setup_method(self):
+                channel.create_channel("alice")
+
+            def test_it(self, channel_stub): pass
+
+        class TestClass(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls):
+                channel.create_channel("alice")
+
+            @pytest.mark.usefixtures("channel_stub")
+            def test_it(self): pass
+
+        class TestAdvice:
+            @pytest.fixture(autouse=True)
+            def set_up(self, channel_stub):
+                channel.create_channel("alice")
+
+            def test_it(self): pass
+        """
+    )
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, errors=2)
+    for name in ("setup_method", "setUpClass"):
+        result.stdout.fnmatch_lines(
+            f"*no stub is active in {name}, which pytest calls before it builds fixtures. Put what "
+            f"{name} does into a fixture: [@]pytest.fixture(autouse=True) def set_up(self, "
+            "channel_stub); with a testbed*"
+        )

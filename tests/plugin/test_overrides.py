@@ -221,6 +221,37 @@ def test_a_marker_on_a_test_without_a_stub_is_warned_of(pytester):
     )
 
 
+def test_a_marker_that_the_tests_stubs_do_not_heed_gives_a_warning(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.channel_stub(clock="freeze", strict="")
+        def test_an_own_stub(make_channel_stub):
+            with make_channel_stub(): pass
+
+        @pytest.mark.channel_reset("nothing")
+        class TestStory:
+            def test_it(self, channel_stub): pass
+
+        @pytest.mark.channel_stub(start=0, seed=7)
+        @pytest.mark.channel_reset("all")
+        def test_both_stubs(channel_stub, make_channel_stub):
+            with make_channel_stub(): pass
+        """
+    )
+
+    result = pytester.runpytest("-W", "default")
+
+    result.assert_outcomes(passed=3, warnings=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*.channel_stub(clock=...) does nothing, as the test has no channel_stub: pass clock to *",
+            '*.channel_reset("nothing") does nothing, as each test has a stub of its own: set *',
+        ]
+    )
+
+
 APPS = """
     import urllib.request
     import pytest

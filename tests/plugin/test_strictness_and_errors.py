@@ -64,8 +64,9 @@ def test_only_a_test_that_passed_fails_by_strictness_and_once(pytester):
             ),
             "  'late' to alice was sent at +2.0 s and is pending; sent by test_leaves() at *.py:11",
             (
-                'With strict="dropped,unread" a test reads each message, or asserts on it '
-                '(assert_sent, assert_dropped). To allow any: @pytest.mark.channel_stub(strict="")'
+                'With strict="dropped,unread" a test reads each message, or names it in '
+                "assert_queued, assert_sent or assert_dropped. To allow any: "
+                '@pytest.mark.channel_stub(strict="")'
             ),
         ]
     )
