@@ -246,7 +246,7 @@ def test_a_marker_that_the_tests_stubs_do_not_heed_gives_a_warning(pytester):
     result.assert_outcomes(passed=3, warnings=2)
     result.stdout.fnmatch_lines_random(
         [
-            "*.channel_stub(clock=...) does nothing, as the test has no channel_stub: pass clock to *",
+            "*.channel_stub(clock=...) does nothing, as the test has no channel_stub: pass clock *",
             '*.channel_reset("nothing") does nothing, as each test has a stub of its own: set *',
         ]
     )
