@@ -16,6 +16,7 @@ from pytest_channelstub._plugin.report import Pages as _Pages
 from pytest_channelstub._plugin.report import Sections as _Sections
 from pytest_channelstub._plugin.report import check_strict as _check_strict
 from pytest_channelstub._plugin.session import Session as _Session
+from pytest_channelstub._record.frames import hide_frame as _hide_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pytest_channelstub._service.clock import Moment
     from pytest_channelstub.web import ChannelServer
 
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = _hide_frame
 
 _SESSION = pytest.StashKey[_Session]()
 _INSTALLATION = pytest.StashKey[_appengine.Installation]()
@@ -119,7 +122,6 @@ def pytest_fixture_setup(
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Reset what outlives a test without fixtures; check a test that has passed."""
-    __tracebackhide__ = True
     session = item.config.stash[_SESSION]
     session.begin_test()
     session.check_overrides()
@@ -135,7 +137,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Undo what was set for the time of the test; fail it if the app raised meanwhile."""
-    __tracebackhide__ = True
     session = item.config.stash[_SESSION]
     session.lift_failing_calls()
     try:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import pytest
 
 from pytest_channelstub._appengine.importing import MODES
+from pytest_channelstub._record.frames import hide_frame
 
 if TYPE_CHECKING:
     from pytest_channelstub._service.apiproxy import FailingCalls
     from pytest_channelstub._service.clock import FakeClock, Moment
     from pytest_channelstub._service.stub import Reset
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 ClockName = Literal["fake", "freeze", "system"]
 """The clocks that a stub is built with, by name."""

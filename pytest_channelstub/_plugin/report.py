@@ -38,6 +38,7 @@ class Sections:
         settings.full = session.config.getoption("verbose", 0) >= _FULL_FROM
         settings.show_timeline = False
         settings.find_fixture_stub = partial(session.funcarg, "channel_stub")
+        settings.find_closed_stubs = session.closed_stubs
 
     # The innermost wrapper sees the report first: allure's wrapper finds the sections in it.
     @pytest.hookimpl(wrapper=True, trylast=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import pytest
 
 from pytest_channelstub._plugin import options as _options
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._service.registry import registry
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_channelstub._service.freeze import FrozenClock
     from pytest_channelstub._service.stub import ChannelServiceStub
     from pytest_channelstub.web.server import ChannelServer
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 MOST_STUBS = 8
 """How many stubs of one test are kept and reported: Hypothesis may have it build thousands."""
@@ -237,6 +241,12 @@ class Session:
             if each.is_new or len(each.timeline) > each.first or id(each.reference()) in asked
         ]
 
+    def closed_stubs(self, stub: object) -> list[ChannelServiceStub]:
+        """The stubs that the current test has built after this one, and closed, oldest first."""
+        stubs = [each.reference() for each in self.watched]
+        newer = stubs[stubs.index(stub) + 1 :] if stub in stubs else []
+        return [each for each in newer if each is not None and each._is_closed]
+
     def check_markers_used(self) -> None:
         """Warn of a marker that does nothing for the test's stubs."""
         own = [each for each in self._item.own_markers if each.name in _options.MARKERS]
@@ -286,6 +296,9 @@ class Session:
 
     def build_for_fixture(self, app: Callable[..., Any] | None) -> ChannelServiceStub:
         """Build the stub of `channel_stub`, for the current test or what is around it."""
+        from pytest_channelstub._service.wsgi import check_app  # noqa: PLC0415 (as in build)
+
+        check_app(app, "what the fixture channel_app returns")
         self.read_markers()
         settings, node = self.settings, self._node_of_scope()
         if node is not self._item:
@@ -315,7 +328,6 @@ class Session:
         self, stub: ChannelServiceStub, app: Callable[..., Any] | None
     ) -> Iterator[ChannelServer]:
         """A live server, for as long as the `with` lasts."""
-        __tracebackhide__ = True
         port = getattr(self.config, "workerinput", {}).get("channelstub_port", self.options.port)
         try:
             from pytest_channelstub.web.server import ChannelServer  # noqa: PLC0415 (an extra)
@@ -341,7 +353,6 @@ class Session:
 
     def check_app_errors(self) -> None:
         """Fail a test during which the app raised under a server, unless it has failed already."""
-        __tracebackhide__ = True
         self._app_errors = self.take_app_errors()
         if self._app_errors and not self.has_failed:
             raise self._app_errors.pop(0)

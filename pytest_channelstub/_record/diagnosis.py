@@ -407,7 +407,7 @@ class Diagnosis(Outcomes):
                     return Reason(
                         f"{how} another stub, which {stub._built_by}",
                         "Calls reach the newest stub that is not closed: connect and assert on "
-                        "that stub, or close it before the client connects.",
+                        "that stub, or close it before the app sends.",
                         other.sources(index),
                         event.message,
                     )

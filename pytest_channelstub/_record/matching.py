@@ -8,8 +8,13 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_channelstub._record.frames import hide_frame
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 # Characters that look like others, and characters that nobody sees.
 _LOOK_ALIKES = str.maketrans(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ class Settings:
     show_timeline: bool = True
     # Gives the stub that the test knows as `channel_stub`; None for none.
     find_fixture_stub: Callable[[], object] = lambda: None
+    # Gives the stubs that the test has built after a certain one, and closed.
+    find_closed_stubs: Callable[[object], list[Any]] = lambda _: []
 
 
 settings = Settings()

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_channelstub._record.frames import hide_frame
 from pytest_channelstub._record.timeline import Kind, Row
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_channelstub._record.timeline import Source, Timeline
     from pytest_channelstub._service.delivery import Outbox, Outgoing
+
+# pytest's tracebacks: see hide_frame.
+__tracebackhide__ = hide_frame
 
 _Result = TypeVar("_Result")
 _consume = deque[object](maxlen=0).extend

@@ -15,6 +15,7 @@ from pytest_channelstub import _tokens, apiproxy_errors
 from pytest_channelstub._record import diagnosis, formatting, matching
 from pytest_channelstub._record.formatting import format_source
 from pytest_channelstub._record.frames import caller, hide_frame
+from pytest_channelstub._record.settings import settings
 from pytest_channelstub._record.timeline import (
     MICROSECONDS,
     THIS_TEST,
@@ -1055,8 +1056,8 @@ class ChannelServiceStub(APIProxyStub):
         return source is None or "_pytest" in PurePath(source[0].co_filename).parts
 
     def _other_stubs(self) -> list[ChannelServiceStub]:
-        """The other stubs that are active, the newest first."""
-        stubs = registry.stubs()
+        """The other stubs that are active, and newer ones that are closed."""
+        stubs = [*registry.stubs(), *settings.find_closed_stubs(self)]
         return [each for each in stubs if isinstance(each, type(self)) and each is not self]
 
     def _deadline_of(self, client_id: str) -> tuple[float, bool, str]:

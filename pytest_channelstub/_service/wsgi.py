@@ -37,11 +37,11 @@ LONGEST_READ = 16_384
 _LONGEST_QUOTE = 200
 
 
-def check_app(app: object) -> None:
+def check_app(app: object, name: str = "the app") -> None:
     """Refuse, by a TypeError, what is neither None nor a WSGI callable."""
     fault = "" if app is None else _find_fault(app)
     if fault:
-        raise TypeError(f"the app is {shorten_repr(app)}, {fault}")
+        raise TypeError(f"{name} is {shorten_repr(app)}, {fault}")
 
 
 def _find_fault(app: object) -> str:

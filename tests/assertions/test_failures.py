@@ -412,7 +412,7 @@ def test_a_message_that_went_to_another_stub(channel_stub, channel_client):
         built = "built by test_a_message_that_went_to_another_stub() at test_failures.py:N"
         hint = (
             "  hint: Calls reach the newest stub that is not closed: connect and assert on that "
-            "stub, or close it before the client connects."
+            "stub, or close it before the app sends."
         )
         assert failure_of(assert_queued, channel_stub, "alice", "hi") == [
             f"'hi' is not pending for alice: it was dropped by another stub, which was {built}",
@@ -431,6 +431,19 @@ def test_a_message_that_went_to_another_stub(channel_stub, channel_client):
             assert_queued(other, "alice", "hi")
     notify("alice", "hi")
     assert_queued(channel_stub, "alice", "hi")
+
+
+def test_a_message_that_went_to_a_stub_that_is_closed_since(
+    channel_stub, channel_client, make_channel_stub
+):
+    alice = channel_client("alice")
+    with make_channel_stub():
+        notify("alice", "hi")
+    assert failure_of(alice.receive)[0].startswith(
+        "alice has nothing to receive: 'hi' was dropped by another stub, which was built by test_a_"
+    )
+    with make_channel_stub() as third:  # what went to an older one is no reason
+        assert "not called in this test" in failure_of(assert_dropped, third, "alice", "hi")[0]
 
 
 def test_a_message_that_went_to_another_client_is_not_the_nearest_of_any(channel_stub):

@@ -86,8 +86,9 @@ def test_a_token_and_a_flag_in_place_of_a_client_id_and_minutes_are_refused(
 def test_an_error_points_at_the_line_of_the_test(pytester):
     pytester.makepyfile(
         """
+        import re
         import pytest
-        from pytest_channelstub import channel
+        from pytest_channelstub import assert_dropped, channel
 
         def test_no_stub():
             channel.send_message("alice", "hello")
@@ -103,14 +104,28 @@ def test_an_error_points_at_the_line_of_the_test(pytester):
 
         def test_bad_kind(channel_stub):
             channel_stub.timeline.of(kind="dropped")
+
+        def test_closed_stub(channel_stub):
+            channel_stub.close()
+            channel_stub.reset()
+
+        def test_bad_start(make_channel_stub):
+            make_channel_stub(start="today")
+
+        def test_bad_app(make_channel_stub):
+            make_channel_stub(app="chat:app")
+
+        def test_bad_pattern(channel_stub):
+            channel.send_message("alice", "hello")
+            assert_dropped(channel_stub, "alice", re.compile(b"hello"))
         """
     )
 
     result = pytester.runpytest("--tb=short")
 
-    result.assert_outcomes(failed=5)
+    result.assert_outcomes(failed=9)
     places = [line for line in result.outlines if ": in " in line]
-    assert len(places) == 5, places
+    assert len(places) == 9, places
     assert all(": in test_" in place for place in places)
     result.stdout.fnmatch_lines_random(
         [
