@@ -19,6 +19,7 @@ from pytest_channelstub._record.outcomes import (
 )
 from pytest_channelstub._record.settings import MOST_EVENTS, settings
 from pytest_channelstub._record.threads import find_coroutine, find_running_threads
+from pytest_channelstub._record.timeline import THIS_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -229,6 +230,7 @@ class Diagnosis(Outcomes):
             or self._find_at_other_client(expected, after, is_sent=is_sent or is_any)
             or self._find_swapped(expected, after)
             or self._find_in_other_stub(expected)
+            or (None if is_any else self._find_emptied(expected))
         )
 
     def describe_too_few(self, own: Sequence[int]) -> Reason:
@@ -411,6 +413,17 @@ class Diagnosis(Outcomes):
                         other.sources(index),
                         event.message,
                     )
+        return None
+
+    def _find_emptied(self, expected: object) -> Reason | None:
+        """That the reset before this test has emptied the queue which held the message."""
+        for message in self.emptied.get(self.client_id, ()):
+            if isinstance(message, str) and matching.may_match(expected, message):
+                advice = 'Keep it: @pytest.mark.channel_reset("nothing").'
+                if self.span != THIS_TEST:
+                    advice = "Assert before the reset."
+                sentence = f"was pending before the reset, and not sent {self.span}"
+                return Reason(sentence, advice, message=message)
         return None
 
     def find_running_handler(self) -> Reason | None:

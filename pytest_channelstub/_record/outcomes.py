@@ -60,6 +60,7 @@ class Outcomes:
         self.events = self.history.events
         self.start = timeline.start
         self.span = timeline._span
+        self.emptied = timeline._emptied
         self._token = token
 
     def offset(self, at: float) -> str:

@@ -116,6 +116,8 @@ class Timeline(Sequence[Event]):
         self._rows: list[Row] = []
         self._acknowledged: set[int] = set()
         self._carried: dict[str, float] = {}
+        # What was pending for whom as the timeline began.
+        self._emptied: dict[str, tuple[str, ...]] = {}
         # What the events tell of, in a sentence: "it did not connect in this test".
         self._span = THIS_TEST
         self._live_lists: Callable[[], Mapping[str, Sequence[object]]] = dict

@@ -382,7 +382,10 @@ class State:
         step.do(self._timers.clear)
 
     def begin_epoch(self, step: Step, carried: dict[str, float], span: str) -> None:
-        """Begin a test: the timeline is empty, and knows who was connected before."""
+        """Begin a test: the timeline is empty, and knows what there was before."""
+        queues = {name: client.queue for name, client in self.clients.items() if client.queue}
+        emptied = {name: tuple(queue) for name, queue in queues.items()}
+        step.do(setattr, self.timeline, "_emptied", emptied)
         step.do(setattr, self.timeline, "_span", span)
         step.do(self.timeline._rows.clear)
         step.do(self.timeline._acknowledged.clear)

@@ -1613,7 +1613,11 @@ def test_what_was_before_a_reset_of_all_is_not_called_never(channel_client, chan
     channel.send_message("alice", "x")
     channel_stub.reset("all")
     assert failure_of(assert_sent, channel_stub, "alice", "x")[0] == (
-        "'x' was not sent to alice: send_message was not called since reset('all')"
+        "'x' was not sent to alice: it was pending before the reset, and not sent since "
+        "reset('all')"
+    )
+    assert failure_of(assert_sent, channel_stub, "alice", "y")[0] == (
+        "'y' was not sent to alice: send_message was not called since reset('all')"
     )
     assert failure_of(assert_connected, channel_stub, "alice")[0] == (
         "alice is not connected: it did not connect since reset('all')"

@@ -266,8 +266,8 @@ def test_what_came_before_the_test_is_left_out(pytester):
         """,
     )
     assert (
-        "E       AssertionError: 'early' was not sent to alice: send_message was not called "
-        "in this test\n"
+        "E       AssertionError: 'early' was not sent to alice: it was pending before the reset, "
+        "and not sent in this test\n"
     ) in output
     assert "(no events)" in output.partition("- channel timeline -")[2]
 
@@ -410,3 +410,45 @@ def test_no_stub_is_active_before_fixtures_are_built(pytester):
             f"{name} does into a fixture: [@]pytest.fixture(autouse=True) def set_up(self, "
             "channel_stub); with a testbed*"
         )
+
+
+def test_what_the_reset_before_a_test_has_emptied(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = module\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_channelstub import assert_queued, channel
+
+        def test_one(channel_client):
+            channel_client("alice")
+            channel.send_message("alice", "hi")
+
+        def test_two(channel_stub):
+            assert_queued(channel_stub, "alice", "hi")
+
+        def test_three(channel_stub):
+            channel.send_message("alice", "hi")
+            channel_stub.reset("all")
+            assert_queued(channel_stub, "alice", "hi")
+
+        def test_four(channel_client):
+            channel_client("alice")
+            channel.send_message("alice", "hi")
+
+        @pytest.mark.channel_reset("nothing")  # as the hint says
+        def test_five(channel_stub):
+            assert_queued(channel_stub, "alice", "hi")
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E*: it was pending before the reset, and not sent in this test",
+            'E *hint: Keep it: @pytest.mark.channel_reset("nothing").',
+            "E*: it was pending before the reset, and not sent since reset('all')",
+            "E *hint: Assert before the reset.",
+        ]
+    )
