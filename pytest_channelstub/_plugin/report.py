@@ -191,7 +191,7 @@ def _add_timelines(report: pytest.TestReport, session: Session) -> None:
         return
     shown = _shown(used)
     left_out = session.left_out + len(used) - len(shown)
-    remarks = _list_remarks(shown, _crash(report))
+    remarks = _list_remarks(shown, _crash(report), session.find_other_time())
     if left_out:
         from pytest_channelstub._record.formatting import plural  # noqa: PLC0415 (few tests have so many)
 
@@ -212,7 +212,7 @@ def _shown(used: list[WatchedStub]) -> list[WatchedStub]:
     return [*used[:1], *used[1:][1 - MOST_STUBS :]]
 
 
-def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
+def _list_remarks(shown: list[WatchedStub], failure: str, other_time: str) -> list[str]:
     """What is worth knowing of the stubs beside their timelines: a list of it, if anything."""
     from pytest_channelstub._record.remarks import list_remarks  # noqa: PLC0415 (only a failure needs it)
 
@@ -223,6 +223,12 @@ def _list_remarks(shown: list[WatchedStub], failure: str) -> list[str]:
         if stub is not None:
             others = [(one.built_by(), one.timeline) for one in shown if one is not each]
             remarks.update(dict.fromkeys(list_remarks(stub, others, failure)))
+            if other_time and stub._is_clock_own and not stub.clock.elapsed:
+                remark = (
+                    f"{other_time} does not move the stub's clock, which stands at its start: "
+                    "clock.advance(...) does, and clock='system' follows freezegun"
+                )
+                remarks[remark] = None
     return ["\n".join(f"- {remark}" for remark in remarks)] if remarks else []
 
 

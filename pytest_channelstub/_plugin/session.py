@@ -58,6 +58,10 @@ class MakeChannelStub(Protocol):
         """Build a stub."""
 
 
+# What a test may take for something that moves a stub's clock.
+_OTHER_TIMES = {"freeze_time", "freezer", "frozen_time", "sleep", "time_machine", "travel"}
+
+
 class WatchedStub:
     """A stub of this run: what a test's report shows of it, and whether to reset it."""
 
@@ -240,6 +244,13 @@ class Session:
             for each in self.watched
             if each.is_new or len(each.timeline) > each.first or id(each.reference()) in asked
         ]
+
+    def find_other_time(self) -> str:
+        """What the test names that moves another time than a stub's; empty if nothing."""
+        function = inspect.unwrap(getattr(self._item, "function", print))
+        names = [*getattr(self._item, "fixturenames", ())]
+        names += getattr(getattr(function, "__code__", None), "co_names", ())
+        return next((name for name in names if name in _OTHER_TIMES), "")
 
     def closed_stubs(self, stub: object) -> list[ChannelServiceStub]:
         """The stubs that the current test has built after this one, and closed, oldest first."""

@@ -335,3 +335,46 @@ def test_a_timeline_directory_of_no_user_is_a_usage_error(pytester):
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--channelstub-timeline: ~no-such-user/pages: *"])
+
+
+def test_a_time_that_is_not_the_stubs_is_named_where_the_stubs_own_stands_still(pytester):
+    pytester.makepyfile(
+        """
+        import time
+        import pytest
+        from freezegun import freeze_time
+        from pytest_channelstub import TokenTimedOutError, channel
+
+        def test_freeze(channel_stub):
+            with freeze_time("2024-01-01") as frozen:
+                token = channel.create_channel("alice")
+                frozen.tick(7300)
+                with pytest.raises(TokenTimedOutError):
+                    channel_stub.connect_channel(token)
+
+        def test_sleep(channel_stub, channel_client):
+            channel_client("alice")
+            time.sleep(0)
+            assert not channel_stub.is_connected("alice")
+
+        def test_the_clock_has_moved(channel_stub, channel_client):
+            channel_client("alice")
+            time.sleep(0)
+            channel_stub.clock.advance(1)
+            assert not channel_stub.is_connected("alice")
+
+        @pytest.mark.channel_stub(clock="system")  # as the remark says
+        def test_advice(channel_stub):
+            test_freeze(channel_stub)
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, failed=3)
+    remarks = [line for line in result.outlines if line.startswith("- ")]
+    assert remarks == [
+        f"- {name} does not move the stub's clock, which stands at its start: clock.advance(...) "
+        "does, and clock='system' follows freezegun"
+        for name in ("freeze_time", "sleep")
+    ]
