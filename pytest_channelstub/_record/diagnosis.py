@@ -304,6 +304,7 @@ class Diagnosis(Outcomes):
             self._find_rejection()
             or self._explain_failure(failed)
             or self._find_foreign_token()
+            or self._find_connection_to_other_stub(subject)
             or Reason(never, self._advise_first_connection())
         )
 
@@ -413,6 +414,18 @@ class Diagnosis(Outcomes):
                         other.sources(index),
                         event.message,
                     )
+        return None
+
+    def _find_connection_to_other_stub(self, subject: str) -> Reason | None:
+        for stub in self._stub._other_stubs():
+            other = Outcomes(stub.timeline)
+            connections = other.history.connections.get(self.client_id)
+            if connections:
+                return Reason(
+                    f"{subject} connected to another stub, which {stub._built_by}",
+                    "Pass that stub, or make it the only one.",
+                    other.sources(connections[-1].first),
+                )
         return None
 
     def _find_emptied(self, expected: object) -> Reason | None:

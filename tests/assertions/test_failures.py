@@ -446,6 +446,20 @@ def test_a_message_that_went_to_a_stub_that_is_closed_since(
         assert "not called in this test" in failure_of(assert_dropped, third, "alice", "hi")[0]
 
 
+def test_a_client_of_another_stub(channel_stub, channel_client):
+    with ChannelServiceStub(time_func=FakeClock().time) as other:
+        channel_client("alice")
+        assert failure_of(assert_connected, other, "alice") == [
+            (
+                "alice is not connected: it connected to another stub, which is that of the "
+                "fixture channel_stub"
+            ),
+            "  connected by test_a_client_of_another_stub() at test_failures.py:N",
+            "  hint: Pass that stub, or make it the only one.",
+        ]
+        assert_connected(channel_stub, "alice")
+
+
 def test_a_message_that_went_to_another_client_is_not_the_nearest_of_any(channel_stub):
     notify("bob", "hi")
     assert failure_of(assert_dropped, channel_stub, "alice") == [
