@@ -200,7 +200,10 @@ class Diagnosis(Outcomes):
             )
         if self.token_end(before) is None:
             keep = self.connect_call(address, keep_alive=True)
-            return f"Keep it connected: {keep}, or call its poll() more often than every 2 s."
+            advice = f"Keep it connected: {keep}, or call its poll() more often than every 2 s."
+            if before.first is None:
+                advice = f"Connect it in this test, as keep_alive ends with its test: {keep}."
+            return advice
         end_of_need = self._stub.clock.time() if until is None else until
         minutes = math.ceil((end_of_need - before.since) / 60) + 1
         if minutes > _LONGEST_TOKEN:

@@ -452,3 +452,32 @@ def test_what_the_reset_before_a_test_has_emptied(pytester):
             "E *hint: Assert before the reset.",
         ]
     )
+
+
+def test_a_client_that_an_earlier_test_kept_alive(pytester):
+    pytester.makeini("[pytest]\nchannelstub_scope = module\n")
+    pytester.makepyfile(
+        """
+        from pytest_channelstub import assert_connected
+
+        def test_one(channel_client):
+            channel_client("bob", keep_alive=True)
+
+        def test_two(channel_stub, channel_clock):
+            channel_clock.advance(5)
+            assert_connected(channel_stub, "bob")
+
+        def test_advice(channel_stub, channel_clock, channel_client):
+            channel_client('bob', keep_alive=True)
+            channel_clock.advance(5)
+            assert_connected(channel_stub, "bob")
+        """
+    )
+
+    result = pytester.runpytest("-p", "no:randomly")
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        "E *hint: Connect it in this test, as keep_alive ends with its test: "
+        "channel_client('bob', keep_alive=True)."
+    )
