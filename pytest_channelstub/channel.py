@@ -211,7 +211,7 @@ def _refuse_without_stub(service: str) -> NoReturn:
     what = "no stub is active"
     if "PYTEST_CURRENT_TEST" in os.environ:
         early = _find_early_function()
-        if settings.find_fixture_stub() is not None:
+        if getattr(settings.find_fixture_stub(), "_is_closed", False):
             what += ", as channel_stub is closed"
             advice = "Close it later, or build another with make_channel_stub()"
         elif early:

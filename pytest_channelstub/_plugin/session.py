@@ -263,6 +263,8 @@ class Session:
         own = [each for each in self._item.own_markers if each.name in _options.MARKERS]
         name = own[0].name if own else ""
         keyword = _options.find_build_keyword(own)
+        # Of a marker; the ini file's holds for the run.
+        is_story = self.settings.reset == "nothing" != self.options.settings.reset
         is_own = self.options.scope == "function" and all(
             each.is_new and each.is_of_fixture for each in self.watched
         )
@@ -272,7 +274,7 @@ class Session:
         elif keyword and self.funcarg("channel_stub") is None:
             name = f"channel_stub({keyword}=...)"
             reason = f"as the test has no channel_stub: pass {keyword} to make_channel_stub"
-        elif is_own and self.options.settings.reset != self.settings.reset == "nothing":
+        elif is_own and is_story:
             name = 'channel_reset("nothing")'
             reason = "as each test has a stub of its own: set channelstub_scope in the ini file"
         if name and reason:
