@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import importlib
 import importlib.metadata
 import os
@@ -49,13 +48,6 @@ def pytest_xdist_make_scheduler(config, log):
             return "in browsers" if module.endswith(IN_BROWSERS) else module
 
     return Scheduling(config, log)
-
-
-def pytest_collection_finish(session):
-    """Keep the garbage collector off what the whole run needs: 4 of 50 s went into it."""
-    if not getattr(session.config.option, "numprocesses", None):
-        gc.collect()
-        gc.freeze()
 
 
 def pytest_sessionstart(session):

@@ -263,7 +263,7 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def spare():
+def spare(open_window):
     """Windows that are left for the next test: to open one takes longer than most tests."""
     return []
 
