@@ -29,6 +29,9 @@ _INSTEAD = {
     "send_message": "channel.send_message(client_id, message): a client only receives",
     "read": "receive()",
     "pop": "receive()",
+    "pop_first_message": "receive()",
+    "get_channel_messages": "messages",
+    "is_connected": "connected",
     "disconnect": "close()",
     "pending": "messages",
 }
